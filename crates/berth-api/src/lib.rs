@@ -1,0 +1,1 @@
+//! Wire types of the Engine API, stream framing, and the typed client.

@@ -1,0 +1,1 @@
+//! Containers, images, events, records: all policy of Berth.

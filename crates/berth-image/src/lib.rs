@@ -1,0 +1,1 @@
+//! Blobs, layers, references, registry protocol, transfer, collection.

@@ -1,0 +1,1 @@
+//! The process beside each container, its protocol, and the daemon's handle on it.

@@ -1,0 +1,1 @@
+//! OCI runtime: check, plan, carry out.

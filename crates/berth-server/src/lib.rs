@@ -1,0 +1,1 @@
+//! HTTP: routes, version gates, connection upgrades.

@@ -1,0 +1,1 @@
+//! Test support: private daemons, local registry, waiting for conditions.

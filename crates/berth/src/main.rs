@@ -1,0 +1,3 @@
+//! Picks the role (client, daemon, monitor, runtime) and sets up reporting; decides nothing else.
+
+fn main() {}
