@@ -1,1 +1,3 @@
 //! OCI runtime: check, plan, carry out.
+pub mod resources;
+pub mod seccomp;
