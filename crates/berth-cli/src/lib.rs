@@ -1,1 +1,7 @@
 //! Commands, configuration, output, prompts.
+#![allow(dead_code)]
+mod failure;
+mod flags;
+mod limits;
+mod output;
+mod quote;

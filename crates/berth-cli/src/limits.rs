@@ -1,0 +1,16 @@
+//! Every bound of this crate.
+
+use std::time::Duration;
+
+/// Largest padding a template may ask for, in characters.
+pub(crate) const MAX_PADDING: usize = 65_536;
+/// How long a client waits for the daemon it started to listen.
+pub(crate) const DAEMON_START: Duration = Duration::from_secs(10);
+/// Largest configuration, environment or label file that is read, in bytes.
+pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// Longest sequence of keys that detaches.
+pub(crate) const MAX_DETACH_KEYS: usize = 16;
+/// Requests in flight at once when a command names many containers.
+pub(crate) const PARALLEL_REQUESTS: usize = 50;
+/// Most ports one range may name.
+pub(crate) const MAX_PORTS: usize = 65_536;

@@ -1,0 +1,270 @@
+//! JSON answers as template data.
+//!
+//! Go's templates look at typed structs, and three things follow that JSON alone does not tell: a
+//! field left out by `omitempty` still exists, a name that is missing from a map is `<no value>`
+//! while a name that is missing from a struct is an error, and `{{json .}}` keeps the order of the
+//! fields. A [`Document`] carries what is needed for all three beside the value: which objects are
+//! maps ([`MAPS`]), which optional fields belong to which object ([`OPTIONAL`]), and the original
+//! order of keys. Objects are told apart by the address of their (shared, immutable) contents.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use gotmpl::Value;
+
+/// Names of fields that hold a map from names of the user's choice.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "Attributes",
+    "AuxiliaryAddresses",
+    "Containers",
+    "Data",
+    "Details",
+    "DriverOpts",
+    "EndpointsConfig",
+    "ExposedPorts",
+    "IndexConfigs",
+    "Labels",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Runtimes",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+    "networks",
+    "options",
+    "stats",
+    "status",
+];
+
+/// Names of fields that hold a single optional value, so that `null` means no value rather than an
+/// empty list.
+const SINGLES: &[&str] = &[
+    "BridgeNfIp6tables",
+    "BridgeNfIptables",
+    "Descriptor",
+    "ExitCode",
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "ImageManifestDescriptor",
+    "Init",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "RegistryConfig",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
+];
+
+/// What an optional field is when it was left out.
+#[derive(Clone, Copy)]
+enum Absent {
+    Nothing,
+    Map,
+    List,
+    Text,
+    Number,
+    False,
+}
+
+/// Optional fields of the objects found under a name; the empty name is the whole document.
+const OPTIONAL: &[(&str, &[(&str, Absent)])] = &[
+    (
+        "",
+        &[
+            ("SizeRw", Absent::Nothing),
+            ("SizeRootFs", Absent::Nothing),
+            ("ImageManifestDescriptor", Absent::Nothing),
+        ],
+    ),
+    ("State", &[("Health", Absent::Nothing)]),
+    (
+        "Config",
+        &[
+            ("ExposedPorts", Absent::Map),
+            ("Healthcheck", Absent::Nothing),
+            ("ArgsEscaped", Absent::False),
+            ("NetworkDisabled", Absent::False),
+            ("StopSignal", Absent::Text),
+            ("StopTimeout", Absent::Nothing),
+            ("Shell", Absent::List),
+        ],
+    ),
+    (
+        "HostConfig",
+        &[
+            ("Annotations", Absent::Map),
+            ("StorageOpt", Absent::Map),
+            ("Tmpfs", Absent::Map),
+            ("Sysctls", Absent::Map),
+            ("Runtime", Absent::Text),
+            ("Mounts", Absent::List),
+            ("Init", Absent::Nothing),
+        ],
+    ),
+    (
+        "Mounts",
+        &[
+            ("Type", Absent::Text),
+            ("Name", Absent::Text),
+            ("Driver", Absent::Text),
+        ],
+    ),
+    (
+        "Healthcheck",
+        &[
+            ("Test", Absent::List),
+            ("Interval", Absent::Number),
+            ("Timeout", Absent::Number),
+            ("StartPeriod", Absent::Number),
+            ("StartInterval", Absent::Number),
+            ("Retries", Absent::Number),
+        ],
+    ),
+];
+
+/// What is known of one object beside its values.
+#[derive(Debug, Clone)]
+pub(crate) struct ObjectNote {
+    /// Names in their original order; optional fields that were left out are not among them.
+    order: Vec<Arc<str>>,
+    /// Whether the object is a map from names of the user's choice.
+    pub(crate) is_map: bool,
+}
+
+/// Notes on the objects of a document.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes(HashMap<usize, ObjectNote>);
+
+impl Notes {
+    /// The note on a map value, if it came from a document.
+    pub(crate) fn of(&self, value: &Value) -> Option<&ObjectNote> {
+        match value {
+            Value::Map(map) => self.0.get(&(Arc::as_ptr(map) as usize)),
+            _ => None,
+        }
+    }
+}
+
+/// A JSON document ready for templates.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    /// The data.
+    pub(crate) value: Value,
+    /// Notes on its objects; valid as long as `value` (or a copy of it) lives.
+    pub(crate) notes: Arc<Notes>,
+}
+
+impl Document {
+    /// Prepares a JSON answer.
+    pub(crate) fn new(json: &serde_json::Value) -> Self {
+        let mut notes = Notes::default();
+        let value = convert(json, "", false, &mut notes);
+        Self {
+            value,
+            notes: Arc::new(notes),
+        }
+    }
+}
+
+fn convert(json: &serde_json::Value, name: &str, inside_map: bool, notes: &mut Notes) -> Value {
+    match json {
+        serde_json::Value::Null if !inside_map && MAPS.contains(&name) => {
+            object(&serde_json::Map::new(), "", true, notes)
+        }
+        serde_json::Value::Null if inside_map || SINGLES.contains(&name) || name.is_empty() => {
+            Value::Nil
+        }
+        serde_json::Value::Null => Value::List(Arc::from(Vec::new())),
+        serde_json::Value::Bool(value) => Value::Bool(*value),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::Int(number),
+            (None, Some(number)) => Value::Uint(number),
+            _ => Value::Float(number.as_f64().unwrap_or_default()),
+        },
+        serde_json::Value::String(text) => Value::String(Arc::from(text.as_str())),
+        serde_json::Value::Array(items) => Value::List(
+            items
+                .iter()
+                .map(|item| convert(item, name, inside_map, notes))
+                .collect(),
+        ),
+        serde_json::Value::Object(map) => {
+            let is_map = !inside_map && MAPS.contains(&name);
+            object(map, if inside_map { "\0" } else { name }, is_map, notes)
+        }
+    }
+}
+
+fn object(
+    map: &serde_json::Map<String, serde_json::Value>,
+    name: &str,
+    is_map: bool,
+    notes: &mut Notes,
+) -> Value {
+    let mut order: Vec<Arc<str>> = Vec::with_capacity(map.len());
+    let mut values: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+    for (key, value) in map {
+        let key: Arc<str> = Arc::from(key.as_str());
+        let child = if is_map { "\0" } else { &*key };
+        values.insert(Arc::clone(&key), convert(value, child, is_map, notes));
+        order.push(key);
+    }
+    if !is_map && let Some((_, fields)) = OPTIONAL.iter().find(|(object, _)| *object == name) {
+        for (field, absent) in *fields {
+            if !values.contains_key(*field) {
+                let value = match absent {
+                    Absent::Nothing => Value::Nil,
+                    Absent::Map => object(&serde_json::Map::new(), "\0", true, notes),
+                    Absent::List => Value::List(Arc::from(Vec::new())),
+                    Absent::Text => Value::String(Arc::from("")),
+                    Absent::Number => Value::Int(0),
+                    Absent::False => Value::Bool(false),
+                };
+                values.insert(Arc::from(*field), value);
+            }
+        }
+    }
+    let values = Arc::new(values);
+    notes
+        .0
+        .insert(Arc::as_ptr(&values) as usize, ObjectNote { order, is_map });
+    Value::Map(values)
+}
+
+/// A template value as JSON, fields in their original order where it is known.
+pub(crate) fn to_json(value: &Value, notes: &Notes) -> serde_json::Value {
+    match value {
+        Value::Bool(value) => (*value).into(),
+        Value::Int(number) => (*number).into(),
+        Value::Uint(number) => (*number).into(),
+        Value::Float(number) => (*number).into(),
+        Value::String(text) => text.as_ref().into(),
+        Value::List(items) => items.iter().map(|item| to_json(item, notes)).collect(),
+        Value::Map(map) => {
+            let mut object = serde_json::Map::new();
+            let mut put = |key: &Arc<str>, value: &Value| {
+                if !matches!(value, Value::Function(_)) {
+                    object.insert(key.to_string(), to_json(value, notes));
+                }
+            };
+            match notes.of(value) {
+                Some(note) => {
+                    for key in &note.order {
+                        if let Some(value) = map.get(key) {
+                            put(key, value);
+                        }
+                    }
+                }
+                None => map.iter().for_each(|(key, value)| put(key, value)),
+            }
+            serde_json::Value::Object(object)
+        }
+        _ => serde_json::Value::Null,
+    }
+}

@@ -1,0 +1,6 @@
+//! What commands show: templates, tables, progress, units.
+
+pub(crate) mod document;
+pub(crate) mod list;
+pub(crate) mod template;
+pub(crate) mod text;

@@ -1,0 +1,102 @@
+//! Shortening, aligning and telling times: what every table needs.
+
+use std::io::Write;
+
+use berth_types::duration;
+use berth_types::timestamp::Timestamp;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Number of hexadecimal digits of an id in tables.
+const SHORT_ID: usize = 12;
+
+/// The first twelve digits of an id, without its algorithm.
+pub(crate) fn short_id(id: &str) -> &str {
+    let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
+    digits.get(..SHORT_ID).unwrap_or(digits)
+}
+
+/// The text cut to `width` columns, the last of them an ellipsis, if it is longer.
+pub(crate) fn ellipsis(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut taken = 0;
+    let mut cut = String::new();
+    for character in text.chars() {
+        let columns = character.width().unwrap_or(0);
+        if taken + columns > width.saturating_sub(1) {
+            break;
+        }
+        taken += columns;
+        cut.push(character);
+    }
+    cut.push('…');
+    cut
+}
+
+/// Tab-separated lines as columns: at least ten wide, three spaces apart.
+pub(crate) fn align(lines: &str) -> String {
+    let mut writer = tabwriter::TabWriter::new(Vec::new()).minwidth(7).padding(3);
+    // Writing to memory does not fail.
+    let _ = writer.write_all(lines.as_bytes());
+    let bytes = writer.into_inner().unwrap_or_default();
+    String::from_utf8(bytes).unwrap_or_else(|_| lines.to_owned())
+}
+
+/// `3 minutes ago`.
+pub(crate) fn ago(then: Timestamp) -> String {
+    format!("{} ago", duration::human(now().since(then)))
+}
+
+/// The present.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_unix_nanoseconds(i128::try_from(since.as_nanos()).unwrap_or_default())
+}
+
+/// A moment in the local time zone as Go's `Time.String` writes it: `2026-01-02 15:04:05 +0100 CET`.
+pub(crate) fn local_time(seconds: i64) -> String {
+    let Ok(moment) = jiff::Timestamp::from_second(seconds) else {
+        return seconds.to_string();
+    };
+    let zone = jiff::tz::TimeZone::try_system().unwrap_or(jiff::tz::TimeZone::UTC);
+    moment
+        .to_zoned(zone)
+        .strftime("%Y-%m-%d %H:%M:%S %z %Z")
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_end_in_an_ellipsis() {
+        for (text, width, wanted) in [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("日本語テキスト", 7, "日本語…"),
+            ("日本語", 6, "日本語"),
+        ] {
+            assert_eq!(ellipsis(text, width), wanted);
+        }
+    }
+
+    #[test]
+    fn columns_are_ten_wide_or_three_apart() {
+        assert_eq!(
+            align("A\tB\nlonger text\tb\n"),
+            "A             B\nlonger text   b\n"
+        );
+        assert_eq!(align("A\tB\na\tb\n"), "A         B\na         b\n");
+    }
+
+    #[test]
+    fn ids_are_cut_after_their_algorithm() {
+        assert_eq!(short_id("sha256:0123456789abcdef"), "0123456789ab");
+        assert_eq!(short_id("0123456789abcdef"), "0123456789ab");
+        assert_eq!(short_id("abc"), "abc");
+    }
+}
