@@ -1,1 +1,56 @@
-//! Containers, images, events, records: all policy of Berth.
+//! All policy of Berth: containers, exec sessions, images, events, records.
+//!
+//! [`Engine`] has one field per service and no behaviour. A service receives the handles it uses and
+//! never `Engine` itself. Nothing here knows HTTP, terminals or environment variables; callers hand over
+//! values and get values.
+
+pub mod clock;
+pub mod config;
+pub mod containers;
+pub mod error;
+pub mod events;
+pub mod execs;
+pub mod filters;
+pub mod images;
+pub mod limits;
+pub mod system;
+
+use std::sync::Arc;
+
+pub use config::Config;
+pub use containers::Containers;
+pub use error::EngineError;
+pub use events::Events;
+pub use execs::Execs;
+pub use filters::Filters;
+pub use images::Images;
+pub use system::System;
+
+/// The services, one field each.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Containers and their lives.
+    pub containers: Containers,
+    /// Exec sessions.
+    pub execs: Execs,
+    /// Images.
+    pub images: Images,
+    /// What happened.
+    pub events: Events,
+    /// The engine and its host.
+    pub system: System,
+}
+
+impl Engine {
+    /// Takes the data root, recovers every container, and offers the services.
+    ///
+    /// # Errors
+    /// When the data root is in use or cannot be read.
+    pub async fn open(config: Arc<Config>) -> Result<Self, EngineError> {
+        let _ = config;
+        Err(EngineError::NotImplemented("open".to_owned()))
+    }
+
+    /// Saves what is under way and lets the data root go. Containers run on.
+    pub async fn close(&self) {}
+}

@@ -1,0 +1,84 @@
+//! Every bound of the engine: queues, pools, sizes and waits, each with its reason.
+
+use std::time::Duration;
+
+/// Requests that may wait for one container's owner.
+pub const OWNER_QUEUE: usize = 64;
+/// Results of effects and messages of the monitor that may wait for one owner.
+pub const OWNER_SIGNALS: usize = 256;
+/// Events kept for `since` (Docker keeps 256 too).
+pub const EVENTS_KEPT: usize = 256;
+/// Events that may wait for one slow listener; it is told how many it missed.
+pub const EVENTS_QUEUE: usize = 1024;
+/// Record changes that may wait for the writer; beyond that, savers wait.
+pub const RECORDS_QUEUE: usize = 1024;
+/// Record changes put in one transaction.
+pub const RECORDS_BATCH: usize = 256;
+/// Launches at once: they contend for the kernel's mount and cgroup locks.
+pub const LAUNCHES_AT_ONCE: usize = 8;
+/// Blocking file and kernel calls at once, beyond launches.
+pub const BLOCKING_AT_ONCE: usize = 16;
+/// Containers that are recovered at once when the daemon starts.
+pub const RECOVERIES_AT_ONCE: usize = 32;
+/// Exec sessions remembered per container, running and ended.
+pub const EXECS_PER_CONTAINER: usize = 1024;
+/// Time an ended or never started exec session is remembered.
+pub const EXEC_KEPT: Duration = Duration::from_secs(300);
+/// Clients that may wait to be attached to a container that has not started.
+pub const ATTACHES_PENDING: usize = 64;
+/// Waiters of one container.
+pub const WAITERS: usize = 4096;
+/// Attempts to find a random name before the id is used instead.
+pub const NAME_ATTEMPTS: usize = 6;
+/// Longest name of a container.
+pub const NAME_LENGTH_MAX: usize = 255;
+/// Longest host name, sethostname(2).
+pub const HOSTNAME_LENGTH_MAX: usize = 64;
+/// Least memory limit Docker accepts.
+pub const MEMORY_MIN: i64 = 6 * 1024 * 1024;
+/// Least weight of CPUs the kernel accepts.
+pub const CPU_SHARES_MIN: i64 = 2;
+/// Greatest weight of CPUs the kernel accepts.
+pub const CPU_SHARES_MAX: i64 = 262_144;
+/// Size of /dev/shm when nothing is asked.
+pub const SHM_SIZE_DEFAULT: i64 = 64 * 1024 * 1024;
+/// Size of the tmpfs on /dev.
+pub const DEV_SIZE: &str = "65536k";
+/// Seconds between the stop signal and SIGKILL.
+pub const STOP_TIMEOUT_DEFAULT: i64 = 10;
+/// Time after SIGKILL in which the kernel has to end a process before we say it did not.
+pub const KILL_WAIT: Duration = Duration::from_secs(10);
+/// First pause before a restart.
+pub const RESTART_DELAY_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause before a restart.
+pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(60);
+/// A run this long forgets earlier failures.
+pub const RESTART_RESET_AFTER: Duration = Duration::from_secs(10);
+/// Pause before another attempt at a removal that failed.
+pub const REMOVAL_RETRY: Duration = Duration::from_secs(60);
+/// Time between two health probes.
+pub const HEALTH_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+/// Time one health probe may take.
+pub const HEALTH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Time between two health probes in the start period.
+pub const HEALTH_START_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
+/// Failed health probes in a row that count.
+pub const HEALTH_RETRIES_DEFAULT: u32 = 3;
+/// Results of health probes kept.
+pub const HEALTH_LOG_ENTRIES: usize = 5;
+/// Bytes of a probe's output kept.
+pub const HEALTH_OUTPUT: usize = 4096;
+/// Time between two samples of a stream of statistics.
+pub const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// Output of `ps` that is read.
+pub const PS_OUTPUT: u64 = 4 * 1024 * 1024;
+/// Bytes of /etc/passwd or /etc/group of an image that are read.
+pub const ACCOUNT_FILE: u64 = 1024 * 1024;
+/// Bytes of a stored record that are read.
+pub const RECORD_SIZE: usize = 16 * 1024 * 1024;
+/// Bytes of a seccomp profile.
+pub const SECCOMP_PROFILE: usize = 1024 * 1024;
+/// Log entries read ahead of a slow client.
+pub const LOG_QUEUE: usize = 64;
+/// Variables, arguments, labels, mounts, … of one request: any list longer than this is refused.
+pub const REQUEST_LIST: usize = 65_536;
