@@ -1,0 +1,97 @@
+//! Directories for one test each, found again after a test runner was killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::leak::Scope;
+
+/// Short, since socket paths of 108 bytes are built beneath it (unix(7)).
+const PREFIX: &str = "bt";
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A directory that is removed when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// A new empty directory in `BERTH_TEST_DIR` or the system's directory for temporary files.
+    #[track_caller]
+    pub fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = base().join(format!("{PREFIX}{}-{number}", std::process::id()));
+        if let Err(error) = fs::create_dir_all(&path) {
+            panic!("create {}: {error}", path.display());
+        }
+        Self { path }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name that goes with it for control groups.
+    pub fn scope(&self) -> Scope {
+        scope_of(&self.path)
+    }
+
+    /// Writes a file beneath it and gives its path.
+    #[track_caller]
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path.join(name);
+        if let Err(error) = fs::write(&path, content) {
+            panic!("write {}: {error}", path.display());
+        }
+        path
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.path));
+    }
+}
+
+/// Cleans up after test processes that are no longer alive; gives what was found.
+pub fn sweep() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(base()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|text| text.strip_prefix(PREFIX))
+            .and_then(|text| text.split_once('-'))
+            .and_then(|(pid, _)| pid.parse::<i32>().ok());
+        if owner.is_some_and(|pid| !crate::process::is_alive(pid)) {
+            scope_of(&entry.path()).clean();
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+fn base() -> PathBuf {
+    std::env::var_os("BERTH_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+fn scope_of(path: &Path) -> Scope {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    Scope {
+        root: path.to_owned(),
+        cgroup_parent: format!("/berth-test-{name}"),
+    }
+}
