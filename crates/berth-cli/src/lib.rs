@@ -3,5 +3,6 @@
 mod failure;
 mod flags;
 mod limits;
+mod options;
 mod output;
 mod quote;

@@ -1,0 +1,93 @@
+//! One line of comma-separated fields with quotes (RFC 4180), as `--mount`, `--network` and `--gpus`
+//! are written.
+
+/// The fields of a line.
+///
+/// # Errors
+/// The sentence on a misplaced quotation mark.
+pub(crate) fn fields(line: &str) -> Result<Vec<String>, String> {
+    let line = line.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        return Err("EOF".to_owned());
+    }
+    let mut fields = Vec::new();
+    let mut characters = line.char_indices().peekable();
+    loop {
+        let mut field = String::new();
+        if characters
+            .peek()
+            .is_some_and(|(_, character)| *character == '"')
+        {
+            characters.next();
+            loop {
+                match characters.next() {
+                    Some((_, '"')) => match characters.peek() {
+                        Some((_, '"')) => {
+                            characters.next();
+                            field.push('"');
+                        }
+                        Some((_, ',')) | None => break,
+                        Some((at, _)) => {
+                            return Err(misplaced(*at, "extraneous or missing \" in quoted-field"));
+                        }
+                    },
+                    Some((_, character)) => field.push(character),
+                    None => {
+                        return Err(misplaced(
+                            line.len(),
+                            "extraneous or missing \" in quoted-field",
+                        ));
+                    }
+                }
+            }
+        } else {
+            while let Some((at, character)) = characters.next_if(|(_, character)| *character != ',')
+            {
+                if character == '"' {
+                    return Err(misplaced(at, "bare \" in non-quoted-field"));
+                }
+                field.push(character);
+            }
+        }
+        fields.push(field);
+        if characters.next().is_none() {
+            return Ok(fields);
+        }
+    }
+}
+
+fn misplaced(at: usize, reason: &str) -> String {
+    format!("parse error on line 1, column {}: {reason}", at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fields;
+
+    #[test]
+    fn quotes_keep_commas() {
+        for (line, wanted) in [
+            ("a,b=c", vec!["a", "b=c"]),
+            ("a,", vec!["a", ""]),
+            ("\"a,b\",c", vec!["a,b", "c"]),
+            ("\"a\"\"b\"", vec!["a\"b"]),
+        ] {
+            assert_eq!(
+                fields(line).as_deref(),
+                Ok(wanted
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .as_slice()),
+                "{line}"
+            );
+        }
+        assert_eq!(fields("").expect_err("empty"), "EOF");
+        assert_eq!(
+            fields("\"").expect_err("open quote"),
+            "parse error on line 1, column 2: extraneous or missing \" in quoted-field"
+        );
+        assert!(fields("a\"b").is_err());
+        assert!(fields("\"a\"b").is_err());
+    }
+}
