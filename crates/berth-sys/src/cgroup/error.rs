@@ -71,7 +71,9 @@ impl CgroupError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Write { source, .. } if source.kind() == io::ErrorKind::InvalidInput => ErrorKind::InvalidArgument,
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
+                ErrorKind::InvalidArgument
+            }
             Self::Io { source, .. } | Self::Write { source, .. } => ErrorKind::from_io(source),
             Self::Unsupported { .. } | Self::NoHierarchy(_) => ErrorKind::NotImplemented,
             Self::Invalid { .. } => ErrorKind::InvalidArgument,

@@ -14,21 +14,41 @@
 //! put a container's first process into its group, together with `CLONE_INTO_CGROUP` where there is a
 //! version 2 hierarchy.
 
+mod create;
+mod device_filter;
+mod devices;
+mod directory;
 mod error;
+mod hierarchy;
+mod limits;
+mod oom;
+mod process;
+mod remove;
 mod resources;
 mod stats;
+#[cfg(test)]
+mod tests;
+mod usage;
+mod v1;
+mod v2;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use directory::Directory;
 pub use error::CgroupError;
+pub use hierarchy::{Hierarchy, Location};
+pub use oom::OomEvents;
+pub use process::JoinHandle;
 pub use resources::{
-    BlockIo, Cpu, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, DeviceWeight, HugePageLimit, Memory,
-    NetworkClass, RdmaLimit, Resources,
+    BlockIo, Cpu, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, DeviceWeight, HugePageLimit,
+    Memory, NetworkClass, RdmaLimit, Resources,
 };
-pub use stats::{BlockIoEntry, BlockIoStats, CpuStats, HugePageStats, MemoryStats, PidsStats, Stats};
+pub use stats::{
+    BlockIoEntry, BlockIoStats, CpuStats, HugePageStats, MemoryStats, PidsStats, Stats,
+};
+pub use v2::weight_from_shares;
 
 /// How the hierarchies of this machine are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,238 +62,136 @@ pub enum Layout {
     V2,
 }
 
-/// The hierarchies mounted on this machine, as seen by this process.
-#[derive(Debug, Clone)]
-pub struct Hierarchy {}
-
-impl Hierarchy {
-    /// Finds the mounted hierarchies from `/proc/self/mountinfo` and `/proc/self/cgroup`.
-    ///
-    /// # Errors
-    /// When these cannot be read, or no hierarchy is mounted.
-    pub fn probe() -> Result<Self, CgroupError> {
-        todo!()
-    }
-
-    /// How the hierarchies are laid out.
-    #[must_use]
-    pub fn layout(&self) -> Layout {
-        todo!()
-    }
-
-    /// Names of the controllers that can be used (`cpu`, `memory`, … , `io` on version 2).
-    #[must_use]
-    pub fn controllers(&self) -> Vec<String> {
-        todo!()
-    }
-
-    /// Where a group called `path` lies (the `cgroupsPath` of the OCI specification). An absolute path counts
-    /// from the root of every mounted hierarchy; a relative one from this process's own group on version 1
-    /// and from the parent of that group on version 2, as in runc.
-    ///
-    /// # Errors
-    /// For an empty path, one with `..`, or the root itself.
-    pub fn locate(&self, _path: &Path) -> Result<Location, CgroupError> {
-        todo!()
-    }
-
-    /// Translates the systemd form `slice:prefix:name` into the path that systemd would use
-    /// (`user-1000.slice:berth:x` → `/user.slice/user-1000.slice/berth-x.scope`).
-    ///
-    /// # Errors
-    /// When the text does not have three parts or the slice is not a valid slice name.
-    pub fn systemd_path(_text: &str) -> Result<PathBuf, CgroupError> {
-        todo!()
-    }
-}
-
-/// The directories of one group, one per hierarchy. Plain data to be kept with a container's state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Location {
-    /// Version 1 directories: controllers of the hierarchy (such as `cpu,cpuacct` or `name=systemd`) and directory.
-    pub v1: Vec<(String, PathBuf)>,
-    /// Directory in the version 2 hierarchy, if there is one.
-    pub unified: Option<PathBuf>,
-}
-
 /// An open control group.
 #[derive(Debug)]
 pub struct Cgroup {
     location: Location,
+    v1: Vec<Group>,
+    unified: Option<Directory>,
 }
 
-/// Descriptors with which a new process joins a group by itself. Holds no path and allocates nothing when used.
+/// The directory of a group in one version 1 hierarchy.
 #[derive(Debug)]
-pub struct JoinHandle {}
-
-impl JoinHandle {
-    /// Moves the calling process, which must have a single thread, into the group. With
-    /// `unified_done`, the version 2 hierarchy is left out, because `CLONE_INTO_CGROUP` took care of it.
-    ///
-    /// # Errors
-    /// The error of the write that failed.
-    pub fn join_current(&self, _unified_done: bool) -> std::io::Result<()> {
-        todo!()
-    }
+struct Group {
+    /// As in [`Location`]: `cpu,cpuacct`, `name=systemd`.
+    names: String,
+    directory: Directory,
 }
 
-/// A descriptor that tells of out-of-memory kills.
-#[derive(Debug)]
-pub struct OomEvents {}
-
-impl OomEvents {
-    /// Becomes readable when something happened. May be put into an epoll set.
-    #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        todo!()
-    }
-
-    /// Takes what made the descriptor readable and returns how many out-of-memory kills there were since the last
-    /// call. Never blocks.
-    ///
-    /// # Errors
-    /// When the counters cannot be read; a group that is gone counts as no kills.
-    pub fn take(&mut self) -> Result<u64, CgroupError> {
-        todo!()
+impl Group {
+    fn serves(&self, controller: &str) -> bool {
+        self.names.split(',').any(|name| name == controller)
     }
 }
 
 impl Cgroup {
-    /// Makes the directories of a group and whatever lies above them. Directories that exist are taken over.
-    ///
-    /// # Errors
-    /// When a directory cannot be made; those made by this call are removed again.
-    pub fn create(_location: &Location) -> Result<Self, CgroupError> {
-        todo!()
-    }
-
-    /// Opens a group that exists. Hierarchies in which it is missing are left out.
-    ///
-    /// # Errors
-    /// `NotFound` when it exists in no hierarchy.
-    pub fn open(_location: &Location) -> Result<Self, CgroupError> {
-        todo!()
-    }
-
     /// Where the group lies.
     #[must_use]
     pub fn location(&self) -> &Location {
         &self.location
     }
 
-    /// Moves a process into the group from outside. Slow (see the module text).
-    ///
-    /// # Errors
-    /// When a hierarchy refuses it; `NotFound` when there is no such process.
-    pub fn add_process(&self, _pid: i32) -> Result<(), CgroupError> {
-        todo!()
-    }
-
-    /// Descriptors for a process that will join by itself.
-    ///
-    /// # Errors
-    /// When a file cannot be opened.
-    pub fn join_handle(&self) -> Result<JoinHandle, CgroupError> {
-        todo!()
-    }
-
-    /// The directory in the version 2 hierarchy, for `CLONE_INTO_CGROUP`; `None` when there is no such hierarchy.
-    #[must_use]
-    pub fn directory_fd(&self) -> Option<BorrowedFd<'_>> {
-        todo!()
-    }
-
     /// Sets limits, at creation and on update alike. Returns one sentence for each thing that was left out because
     /// the kernel lacks it and a container can run without it.
     ///
     /// # Errors
-    /// `Unsupported` for what is missing and must not be left out, `Invalid` for bad values, `Write` for what the kernel refused.
-    pub fn apply(&self, _resources: &Resources) -> Result<Vec<String>, CgroupError> {
-        todo!()
+    /// `Unsupported` for what is missing and must not be left out, `Invalid` for bad values, `Write` for what the
+    /// kernel refused. What was set before the error stays set.
+    pub fn apply(&self, resources: &Resources) -> Result<Vec<String>, CgroupError> {
+        let mut notes = Vec::new();
+        if resources.devices.is_some() && self.v1("devices").is_none() && self.unified.is_none() {
+            return Err(v1::refused(
+                "device access",
+                "the devices controller is not mounted",
+            ));
+        }
+        v1::apply(self, resources, &mut notes)?;
+        match &self.unified {
+            Some(directory) => v2::apply(self, directory, resources, &mut notes)?,
+            None => self.tell_missing_controllers(resources, &mut notes)?,
+        }
+        v2::unified(self, resources)?;
+        Ok(notes)
     }
 
-    /// Stops every process of the group until [`Cgroup::thaw`]; returns when all have stopped.
-    ///
-    /// # Errors
-    /// `Unsupported` without a freezer; `Io` when it does not settle in time.
-    pub fn freeze(&self) -> Result<(), CgroupError> {
-        todo!()
+    /// Notes and refusals for limits whose controller is neither mounted nor found on version 2.
+    fn tell_missing_controllers(
+        &self,
+        resources: &Resources,
+        notes: &mut Vec<String>,
+    ) -> Result<(), CgroupError> {
+        let memory = &resources.memory;
+        let cpu = &resources.cpu;
+        let asked = [
+            ("memory", "the memory limit", *memory != Memory::default()),
+            (
+                "cpu",
+                "the CPU limit",
+                cpu.shares.is_some() || cpu.quota.is_some() || cpu.period.is_some(),
+            ),
+            (
+                "cpuset",
+                "the cpuset",
+                cpu.cpus.is_some() || cpu.mems.is_some(),
+            ),
+            (
+                "pids",
+                "the limit of processes",
+                resources.pids_limit.is_some(),
+            ),
+            (
+                "blkio",
+                "the block I/O limit",
+                resources.block_io != BlockIo::default(),
+            ),
+        ];
+        for (controller, setting, asked) in asked {
+            if asked && self.v1(controller).is_none() {
+                notes.push(v1::left_out(
+                    setting,
+                    &format!("the {controller} controller is not mounted"),
+                ));
+            }
+        }
+        if self.v1("cpu").is_none()
+            && (cpu.realtime_period.is_some() || cpu.realtime_runtime.is_some())
+        {
+            return Err(v1::refused(
+                "real-time scheduling",
+                "the cpu controller is not mounted",
+            ));
+        }
+        if !resources.huge_pages.is_empty() && self.v1("hugetlb").is_none() {
+            return Err(v1::refused(
+                "the limit of huge pages",
+                "the hugetlb controller is not mounted",
+            ));
+        }
+        if !resources.rdma.is_empty() && self.v1("rdma").is_none() {
+            return Err(v1::refused(
+                "the RDMA limits",
+                "the rdma controller is not mounted",
+            ));
+        }
+        Ok(())
     }
 
-    /// Undoes [`Cgroup::freeze`].
-    ///
-    /// # Errors
-    /// As [`Cgroup::freeze`].
-    pub fn thaw(&self) -> Result<(), CgroupError> {
-        todo!()
+    /// The directory with a version 1 controller.
+    fn v1(&self, controller: &str) -> Option<&Directory> {
+        self.v1
+            .iter()
+            .find(|group| group.serves(controller))
+            .map(|group| &group.directory)
     }
 
-    /// True when the group is frozen.
-    ///
-    /// # Errors
-    /// When the state cannot be read.
-    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        todo!()
-    }
-
-    /// Process ids in the group and all groups beneath it, without order.
-    ///
-    /// # Errors
-    /// When the lists cannot be read. A group that is gone has no processes.
-    pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
-        todo!()
-    }
-
-    /// Sends a signal to every process of the group and the groups beneath it, without one escaping by forking
-    /// (`SIGKILL` goes by `cgroup.kill` where there is one, everything else with the group frozen).
-    ///
-    /// # Errors
-    /// When processes cannot be listed or signalled. Having none is no error.
-    pub fn signal_all(&self, _signal: i32) -> Result<(), CgroupError> {
-        todo!()
-    }
-
-    /// Kills every process of the group: [`Cgroup::signal_all`] with `SIGKILL`.
-    ///
-    /// # Errors
-    /// As [`Cgroup::signal_all`].
-    pub fn kill_all(&self) -> Result<(), CgroupError> {
-        todo!()
-    }
-
-    /// What the group has used.
-    ///
-    /// # Errors
-    /// When a file cannot be read or understood.
-    pub fn stats(&self) -> Result<Stats, CgroupError> {
-        todo!()
-    }
-
-    /// How many processes of the group the kernel killed for lack of memory; 0 without a memory controller.
-    ///
-    /// # Errors
-    /// When the counter cannot be read.
-    pub fn oom_count(&self) -> Result<u64, CgroupError> {
-        todo!()
-    }
-
-    /// A descriptor that becomes readable when the group runs out of memory; `None` without a memory controller.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn oom_events(&self) -> Result<Option<OomEvents>, CgroupError> {
-        todo!()
-    }
-
-    /// Removes the group and every group beneath it. What is gone already counts as removed. Waits, up to a
-    /// bound, for processes that are already killed to leave.
-    ///
-    /// # Errors
-    /// `Populated` when processes stay.
-    pub fn remove(_location: &Location) -> Result<(), CgroupError> {
-        todo!()
+    /// A path to name the group by in errors.
+    fn any_path(&self) -> PathBuf {
+        let first = self
+            .unified
+            .as_ref()
+            .or(self.v1.first().map(|group| &group.directory));
+        first
+            .map(|directory| directory.path().to_path_buf())
+            .unwrap_or_default()
     }
 }
-
-/// A descriptor kept for the lifetime of a group.
-type Directory = OwnedFd;

@@ -185,7 +185,11 @@ pub struct DeviceAccess {
 
 impl DeviceAccess {
     /// Reading, writing and creating a node.
-    pub const ALL: Self = Self { read: true, write: true, make_node: true };
+    pub const ALL: Self = Self {
+        read: true,
+        write: true,
+        make_node: true,
+    };
 
     /// Parses a string of the letters `r`, `w` and `m`; `None` for an empty string or another letter.
     #[must_use]
@@ -205,7 +209,9 @@ impl DeviceAccess {
     /// True when every way of `other` is among these.
     #[must_use]
     pub fn covers(self, other: Self) -> bool {
-        (self.read || !other.read) && (self.write || !other.write) && (self.make_node || !other.make_node)
+        (self.read || !other.read)
+            && (self.write || !other.write)
+            && (self.make_node || !other.make_node)
     }
 }
 
@@ -222,10 +228,20 @@ impl std::fmt::Display for DeviceAccess {
 
 impl DeviceRule {
     /// Denies everything: the first rule of every container.
-    pub const DENY_ALL: Self =
-        Self { allow: false, kind: DeviceKind::All, major: None, minor: None, access: DeviceAccess::ALL };
+    pub const DENY_ALL: Self = Self {
+        allow: false,
+        kind: DeviceKind::All,
+        major: None,
+        minor: None,
+        access: DeviceAccess::ALL,
+    };
 
     /// Allows everything: what a privileged container has.
-    pub const ALLOW_ALL: Self =
-        Self { allow: true, kind: DeviceKind::All, major: None, minor: None, access: DeviceAccess::ALL };
+    pub const ALLOW_ALL: Self = Self {
+        allow: true,
+        kind: DeviceKind::All,
+        major: None,
+        minor: None,
+        access: DeviceAccess::ALL,
+    };
 }

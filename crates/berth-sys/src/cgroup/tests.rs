@@ -1,0 +1,816 @@
+//! Against the kernel. Every test works in groups of its own name and removes them, also when it fails. A test
+//! that this machine has no hierarchy for returns early; the layout it needs is in its name.
+
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// A group that removes itself.
+struct Own {
+    group: Cgroup,
+    parent: Location,
+}
+
+impl Own {
+    fn new(select: impl Fn(&mut Location)) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "berth-test-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let hierarchy = Hierarchy::probe().unwrap();
+        let mut parent = hierarchy.locate(&Path::new("/").join(&name)).unwrap();
+        let mut location = hierarchy
+            .locate(&Path::new("/").join(&name).join("inner"))
+            .unwrap();
+        select(&mut parent);
+        select(&mut location);
+        if location == Location::default() {
+            return None;
+        }
+        Some(Self {
+            group: Cgroup::create(&location).unwrap(),
+            parent,
+        })
+    }
+
+    fn whole() -> Self {
+        Self::new(|_| {}).unwrap()
+    }
+
+    fn v1_only() -> Option<Self> {
+        Self::new(|location| location.unified = None)
+    }
+
+    fn unified_only() -> Option<Self> {
+        Self::new(|location| location.v1.clear())
+    }
+
+    fn v1_file(&self, controller: &str, file: &str) -> String {
+        let path = self
+            .group
+            .location()
+            .v1_directory(controller)
+            .unwrap()
+            .join(file);
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.group.thaw();
+        let _ = self.group.kill_all();
+        let removed = Cgroup::remove(self.group.location()).and(Cgroup::remove(&self.parent));
+        if !std::thread::panicking() {
+            removed.unwrap();
+        }
+    }
+}
+
+/// A shell that joins a group by itself, as a container's first process does, and then runs a script. It is
+/// killed and reaped when dropped.
+struct Inside(Child);
+
+impl Inside {
+    fn run(own: &Own, script: &str) -> Self {
+        use std::os::unix::process::CommandExt;
+        let join = own.group.join_handle().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg("-c")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        // SAFETY: the closure only writes to descriptors opened before, in the child, which has one thread.
+        unsafe { command.pre_exec(move || join.join_current(false)) };
+        Self(command.spawn().unwrap())
+    }
+
+    fn output(mut self) -> String {
+        drop(self.0.stdin.take());
+        let mut text = String::new();
+        self.0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        text
+    }
+
+    /// Waits for a line on standard output.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        let mut byte = [0];
+        let stdout = self.0.stdout.as_mut().unwrap();
+        while stdout.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+            line.push(char::from(byte[0]));
+        }
+        line
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_process_that_joins_by_itself_is_in_every_hierarchy() {
+    let own = Own::whole();
+    let inside = Inside::run(&own, "cat /proc/self/cgroup");
+    let text = inside.output();
+    let expected: PathBuf = own
+        .parent
+        .unified
+        .as_ref()
+        .or(own.parent.v1.first().map(|(_, path)| path))
+        .unwrap()
+        .clone();
+    let name = expected.file_name().unwrap().to_str().unwrap();
+    let placed = text
+        .lines()
+        .filter(|line| line.ends_with(&format!("/{name}/inner")))
+        .count();
+    let location = own.group.location();
+    assert_eq!(
+        placed,
+        location.v1.len() + usize::from(location.unified.is_some()),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_process_can_be_added_from_outside_and_listed() {
+    let own = Own::whole();
+    let mut sleeper = Command::new("sleep").arg("100").spawn().unwrap();
+    let pid = i32::try_from(sleeper.id()).unwrap();
+    own.group.add_process(pid).unwrap();
+    assert_eq!(own.group.processes().unwrap(), [pid]);
+    own.group.kill_all().unwrap();
+    sleeper.wait().unwrap();
+    let gone = own.group.add_process(pid).unwrap_err();
+    assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+}
+
+#[test]
+fn creation_is_idempotent_and_so_is_removal() {
+    let own = Own::whole();
+    let again = Cgroup::create(own.group.location()).unwrap();
+    assert_eq!(again.location(), own.group.location());
+    Cgroup::remove(own.group.location()).unwrap();
+    Cgroup::remove(own.group.location()).unwrap();
+    let error = Cgroup::open(own.group.location()).unwrap_err();
+    assert_eq!(error.kind(), berth_types::ErrorKind::NotFound);
+    assert!(own.group.processes().unwrap().is_empty());
+    assert_eq!(own.group.oom_count().unwrap(), 0);
+    own.group.stats().unwrap();
+}
+
+#[test]
+fn removal_takes_groups_beneath_and_waits_for_killed_processes() {
+    let own = Own::whole();
+    let location = own.group.location().clone();
+    for path in location
+        .unified
+        .iter()
+        .chain(location.v1.iter().map(|(_, path)| path))
+    {
+        std::fs::create_dir_all(path.join("deeper/still")).unwrap();
+    }
+    let children: Vec<Inside> = (0..5)
+        .map(|_| Inside::run(&own, "sleep 100 & sleep 100"))
+        .collect();
+    until("all processes are there", || {
+        own.group.processes().unwrap().len() >= 15
+    });
+    own.group.kill_all().unwrap();
+    Cgroup::remove(&location).unwrap();
+    assert!(Cgroup::open(&location).is_err());
+    drop(children);
+}
+
+#[test]
+fn limits_are_written_on_version_1() {
+    let Some(own) = Own::v1_only() else { return };
+    let mebibyte = 1 << 20;
+    let resources = |limit: i64, swap: i64| Resources {
+        memory: Memory {
+            limit: Some(limit * mebibyte),
+            swap: Some(swap * mebibyte),
+            reservation: Some(16 * mebibyte),
+            swappiness: Some(10),
+            disable_oom_killer: Some(false),
+            ..Memory::default()
+        },
+        cpu: Cpu {
+            shares: Some(512),
+            quota: Some(50_000),
+            period: Some(100_000),
+            burst: Some(10_000),
+            cpus: Some("0".to_owned()),
+            mems: Some("0".to_owned()),
+            ..Cpu::default()
+        },
+        pids_limit: Some(77),
+        ..Resources::default()
+    };
+    // Rising and falling limits, each beyond the other's old value.
+    for (limit, swap) in [(64, 128), (256, 512), (32, 48), (48, 48), (64, 64)] {
+        let notes = own.group.apply(&resources(limit, swap)).unwrap();
+        assert_eq!(
+            own.v1_file("memory", "memory.limit_in_bytes"),
+            (limit * mebibyte).to_string()
+        );
+        if own
+            .group
+            .v1("memory")
+            .unwrap()
+            .has("memory.memsw.limit_in_bytes")
+        {
+            assert_eq!(
+                own.v1_file("memory", "memory.memsw.limit_in_bytes"),
+                (swap * mebibyte).to_string()
+            );
+            assert!(notes.is_empty(), "{notes:?}");
+        } else {
+            assert_eq!(notes.len(), 1, "{notes:?}");
+        }
+    }
+    assert_eq!(own.v1_file("memory", "memory.swappiness"), "10");
+    assert_eq!(own.v1_file("cpu", "cpu.shares"), "512");
+    assert_eq!(own.v1_file("cpu", "cpu.cfs_quota_us"), "50000");
+    assert_eq!(own.v1_file("cpu", "cpu.cfs_burst_us"), "10000");
+    assert_eq!(own.v1_file("cpuset", "cpuset.cpus"), "0");
+    assert_eq!(own.v1_file("pids", "pids.max"), "77");
+    let lifted = Resources {
+        memory: Memory {
+            limit: Some(-1),
+            ..Memory::default()
+        },
+        cpu: Cpu {
+            quota: Some(-1),
+            ..Cpu::default()
+        },
+        pids_limit: Some(-1),
+        ..Resources::default()
+    };
+    own.group.apply(&lifted).unwrap();
+    let stats = own.group.stats().unwrap();
+    let memory = stats.memory.unwrap();
+    assert_eq!((memory.limit, memory.swap_limit), (None, None));
+    assert_eq!(stats.pids.unwrap().limit, None);
+    assert_eq!(own.v1_file("cpu", "cpu.cfs_quota_us"), "-1");
+    // A period shorter than the burst and quota in force allow, with a quota that fits.
+    let short = Resources {
+        cpu: Cpu {
+            quota: Some(2000),
+            period: Some(10_000),
+            burst: Some(0),
+            ..Cpu::default()
+        },
+        ..Resources::default()
+    };
+    own.group.apply(&short).unwrap();
+    assert_eq!(own.v1_file("cpu", "cpu.cfs_period_us"), "10000");
+}
+
+#[test]
+fn what_the_kernel_lacks_is_told_or_refused_on_version_1() {
+    let Some(own) = Own::v1_only() else { return };
+    let block_io = BlockIo {
+        weight: Some(500),
+        leaf_weight: Some(100),
+        ..BlockIo::default()
+    };
+    let memory = Memory {
+        kernel: Some(1 << 30),
+        ..Memory::default()
+    };
+    let notes = own
+        .group
+        .apply(&Resources {
+            block_io,
+            memory,
+            ..Resources::default()
+        })
+        .unwrap();
+    assert!(
+        notes.iter().any(|note| note.contains("kernel memory")),
+        "{notes:?}"
+    );
+    assert!(
+        notes.iter().any(|note| note.contains("leaf weight")),
+        "{notes:?}"
+    );
+    if own.group.v1("net_cls").is_none() {
+        let network = NetworkClass {
+            class_id: Some(1),
+            ..NetworkClass::default()
+        };
+        let error = own
+            .group
+            .apply(&Resources {
+                network,
+                ..Resources::default()
+            })
+            .unwrap_err();
+        assert_eq!(
+            error.kind(),
+            berth_types::ErrorKind::NotImplemented,
+            "{error}"
+        );
+    }
+    let unified = [("memory.high".to_owned(), "1".to_owned())].into();
+    assert!(
+        own.group
+            .apply(&Resources {
+                unified,
+                ..Resources::default()
+            })
+            .is_err()
+    );
+    let memory = Memory {
+        swappiness: Some(101),
+        ..Memory::default()
+    };
+    let error = own
+        .group
+        .apply(&Resources {
+            memory,
+            ..Resources::default()
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), berth_types::ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn a_failed_creation_leaves_nothing() {
+    let own = Own::whole();
+    let mut location = own.group.location().clone();
+    let deeper = |path: &PathBuf| path.join("one/two");
+    for (_, path) in &mut location.v1 {
+        *path = deeper(path);
+    }
+    location.unified = Some(PathBuf::from("/proc/self/no-such-place/x"));
+    assert!(Cgroup::create(&location).is_err());
+    for (_, path) in &location.v1 {
+        assert!(!path.parent().unwrap().exists(), "{}", path.display());
+    }
+}
+
+fn null_device_rules(null: bool) -> Vec<DeviceRule> {
+    let mut rules = vec![DeviceRule::DENY_ALL];
+    let device = |major, minor| DeviceRule {
+        allow: true,
+        kind: DeviceKind::Character,
+        major: Some(major),
+        minor: Some(minor),
+        access: DeviceAccess::ALL,
+    };
+    rules.push(device(1, 5));
+    if null {
+        rules.push(device(1, 3));
+    }
+    rules
+}
+
+/// Opens /dev/null and /dev/zero over and over, as told on standard input, and tells what it could open.
+const OPENER: &str = "while read _; do \
+    if true </dev/null; then n=null; else n=-; fi; if true </dev/zero; then z=zero; else z=-; fi; echo $n $z; done 2>&-";
+
+fn devices_follow_the_rules(own: &Own) {
+    use std::io::Write;
+    let apply = |rules: Vec<DeviceRule>| {
+        own.group
+            .apply(&Resources {
+                devices: Some(rules),
+                ..Resources::default()
+            })
+            .unwrap();
+    };
+    apply(null_device_rules(true));
+    let mut inside = Inside::run(own, OPENER);
+    let mut ask = || {
+        inside.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        inside.line()
+    };
+    assert_eq!(ask(), "null zero");
+    apply(null_device_rules(false));
+    assert_eq!(ask(), "- zero");
+    apply(vec![DeviceRule::DENY_ALL]);
+    assert_eq!(ask(), "- -");
+    apply(null_device_rules(true));
+    assert_eq!(ask(), "null zero");
+    let mut without_zero = vec![DeviceRule::ALLOW_ALL, null_device_rules(false)[1]];
+    without_zero[1].allow = false;
+    apply(without_zero);
+    assert_eq!(ask(), "null -");
+    apply(vec![DeviceRule::ALLOW_ALL]);
+    assert_eq!(ask(), "null zero");
+}
+
+#[test]
+fn devices_follow_the_rules_on_version_1() {
+    if let Some(own) = Own::v1_only() {
+        devices_follow_the_rules(&own);
+    }
+}
+
+#[test]
+fn devices_follow_the_rules_on_version_2() {
+    if let Some(own) = Own::unified_only() {
+        devices_follow_the_rules(&own);
+    }
+}
+
+fn freezing_stops_and_thawing_goes_on(own: &Own) {
+    let mut inside = Inside::run(own, "echo up; read x; echo more; sleep 100");
+    assert_eq!(inside.line(), "up");
+    assert!(!own.group.is_frozen().unwrap());
+    own.group.freeze().unwrap();
+    own.group.freeze().unwrap();
+    assert!(own.group.is_frozen().unwrap());
+    {
+        use std::io::Write;
+        inside.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+    let stdout = inside.0.stdout.as_ref().unwrap();
+    let mut polled = [rustix::event::PollFd::new(
+        stdout,
+        rustix::event::PollFlags::IN,
+    )];
+    let short = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 30_000_000,
+    };
+    assert_eq!(
+        rustix::event::poll(&mut polled, Some(&short)).unwrap(),
+        0,
+        "a frozen process goes on"
+    );
+    own.group.thaw().unwrap();
+    assert_eq!(inside.line(), "more");
+    assert!(!own.group.is_frozen().unwrap());
+    own.group.freeze().unwrap();
+    own.group.kill_all().unwrap();
+    inside.0.wait().unwrap();
+}
+
+#[test]
+fn freezing_works_on_version_1() {
+    if let Some(own) = Own::v1_only() {
+        freezing_stops_and_thawing_goes_on(&own);
+    }
+}
+
+#[test]
+fn freezing_works_on_version_2_and_hybrid() {
+    if let Some(own) = Own::unified_only() {
+        freezing_stops_and_thawing_goes_on(&own);
+    }
+    freezing_stops_and_thawing_goes_on(&Own::whole());
+}
+
+fn nothing_survives_a_kill(own: &Own) {
+    // A family that forks as fast as it can; signalling one by one would miss some.
+    let pids_limit = Some(200);
+    let _ = own
+        .group
+        .apply(&Resources {
+            pids_limit,
+            ..Resources::default()
+        })
+        .unwrap();
+    let mut inside = Inside::run(
+        own,
+        "f() { while :; do /bin/true & wait $!; done; }; f & f & f & f & f & echo up; wait",
+    );
+    assert_eq!(inside.line(), "up");
+    own.group.kill_all().unwrap();
+    inside.0.wait().unwrap();
+    until("the group is empty", || {
+        own.group.processes().unwrap().is_empty()
+    });
+}
+
+#[test]
+fn nothing_survives_a_kill_on_any_version() {
+    for own in [Own::v1_only(), Own::unified_only(), Some(Own::whole())]
+        .into_iter()
+        .flatten()
+    {
+        nothing_survives_a_kill(&own);
+    }
+}
+
+#[test]
+fn a_signal_reaches_every_process() {
+    let own = Own::whole();
+    let mut inside = Inside::run(
+        &own,
+        "trap 'echo got' USR1; (trap 'echo got' USR1; echo up; while :; do sleep 0.01; done) & \
+        while :; do sleep 0.01; done",
+    );
+    assert_eq!(inside.line(), "up");
+    // The short-lived sleeps of the group end by the signal; that is why the shells go on in a loop.
+    own.group.signal_all(libc::SIGUSR1).unwrap();
+    let mut got = 0;
+    while got < 2 {
+        if inside.line() == "got" {
+            got += 1;
+        }
+    }
+    own.group.kill_all().unwrap();
+}
+
+#[test]
+fn running_out_of_memory_is_counted_and_told() {
+    let own = Own::whole();
+    let limited = Memory {
+        limit: Some(16 << 20),
+        swap: Some(16 << 20),
+        ..Memory::default()
+    };
+    let notes = own
+        .group
+        .apply(&Resources {
+            memory: limited,
+            ..Resources::default()
+        })
+        .unwrap();
+    if !notes.is_empty() {
+        return;
+    }
+    let mut events = own.group.oom_events().unwrap().unwrap();
+    assert_eq!(events.take().unwrap(), 0);
+    assert_eq!(own.group.oom_count().unwrap(), 0);
+    let mut inside = Inside::run(&own, "head -c 200M /dev/zero | tail -c 200M");
+    drop(inside.0.stdout.take());
+    let mut polled = [rustix::event::PollFd::from_borrowed_fd(
+        events.fd(),
+        rustix::event::PollFlags::IN,
+    )];
+    let long = rustix::event::Timespec {
+        tv_sec: 20,
+        tv_nsec: 0,
+    };
+    assert_eq!(
+        rustix::event::poll(&mut polled, Some(&long)).unwrap(),
+        1,
+        "no event"
+    );
+    assert!(events.take().unwrap() >= 1);
+    inside.0.wait().unwrap();
+    until("the kill is counted", || {
+        own.group.oom_count().unwrap() >= 1
+    });
+    let memory = own.group.stats().unwrap().memory.unwrap();
+    assert_eq!(memory.limit, Some(16 << 20));
+    assert!(
+        memory.max_usage.is_some_and(|most| most > 8 << 20),
+        "{memory:?}"
+    );
+}
+
+#[test]
+fn usage_is_counted() {
+    let own = Own::whole();
+    let mut inside = Inside::run(
+        &own,
+        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; read x",
+    );
+    assert_eq!(inside.line(), "done");
+    let stats = own.group.stats().unwrap();
+    assert!(stats.cpu.total > 1_000_000, "{:?}", stats.cpu);
+    assert!(stats.cpu.user + stats.cpu.kernel > 0);
+    assert_eq!(stats.pids.unwrap().current, 1);
+    if own.group.v1("cpuacct").is_some() {
+        assert!(!stats.cpu.per_cpu.is_empty());
+    }
+    let memory = stats.memory.unwrap();
+    assert!(memory.usage > 0 && memory.details.len() > 10);
+}
+
+#[test]
+fn throttling_is_counted() {
+    let own = Own::whole();
+    let cpu = Cpu {
+        quota: Some(2000),
+        period: Some(10_000),
+        ..Cpu::default()
+    };
+    if !own
+        .group
+        .apply(&Resources {
+            cpu,
+            ..Resources::default()
+        })
+        .unwrap()
+        .is_empty()
+    {
+        return;
+    }
+    let _inside = Inside::run(&own, "while :; do :; done");
+    until("the group is held back", || {
+        let cpu = own.group.stats().unwrap().cpu;
+        cpu.throttled_periods > 2 && cpu.throttled_time > 0 && cpu.periods > 2
+    });
+}
+
+#[test]
+fn clone_into_a_version_2_group_works_with_the_directory() {
+    let Some(own) = Own::unified_only() else {
+        return;
+    };
+    let mut arguments: libc::clone_args = {
+        // SAFETY: all zeroes is a valid value of this structure of plain numbers.
+        unsafe { std::mem::zeroed() }
+    };
+    arguments.flags = u64::try_from(libc::CLONE_PIDFD).unwrap() | 0x2_0000_0000; // CLONE_INTO_CGROUP
+    let mut handle: libc::c_int = -1;
+    arguments.pidfd = std::ptr::from_mut(&mut handle) as u64;
+    arguments.exit_signal = u64::try_from(libc::SIGCHLD).unwrap();
+    arguments.cgroup = u64::try_from(own.group.directory_fd().unwrap().as_raw_fd()).unwrap();
+    // SAFETY: as fork(2); the child only calls pause(2) until it is killed.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            std::ptr::from_mut(&mut arguments),
+            std::mem::size_of::<libc::clone_args>(),
+        )
+    };
+    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+    if pid == 0 {
+        loop {
+            // SAFETY: takes no arguments.
+            unsafe { libc::pause() };
+        }
+    }
+    // SAFETY: the kernel has just stored this descriptor.
+    let _handle = unsafe { std::os::fd::OwnedFd::from_raw_fd(handle) };
+    let pid = i32::try_from(pid).unwrap();
+    assert_eq!(own.group.processes().unwrap(), [pid]);
+    own.group.kill_all().unwrap();
+    // SAFETY: the status may be left out.
+    assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
+}
+
+#[test]
+fn limits_are_written_on_version_2() {
+    if Hierarchy::probe().unwrap().layout() != Layout::V2 {
+        return;
+    }
+    let own = Own::whole();
+    let directory = own.group.unified.as_ref().unwrap();
+    let read = |file: &str| {
+        directory
+            .read(file)
+            .unwrap()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    for (limit, swap) in [(64_i64, 128_i64), (256, 512), (32, 48), (48, 48)] {
+        let resources = Resources {
+            memory: Memory {
+                limit: Some(limit << 20),
+                swap: Some(swap << 20),
+                reservation: Some(16 << 20),
+                ..Memory::default()
+            },
+            cpu: Cpu {
+                shares: Some(1024),
+                quota: Some(50_000),
+                period: Some(100_000),
+                cpus: Some("0".to_owned()),
+                mems: Some("0".to_owned()),
+                ..Cpu::default()
+            },
+            pids_limit: Some(77),
+            unified: [("memory.high".to_owned(), "max".to_owned())].into(),
+            ..Resources::default()
+        };
+        own.group.apply(&resources).unwrap();
+        assert_eq!(read("memory.max"), (limit << 20).to_string());
+        assert_eq!(read("memory.low"), (16 << 20).to_string());
+        if directory.has("memory.swap.max") {
+            assert_eq!(read("memory.swap.max"), ((swap - limit) << 20).to_string());
+        }
+    }
+    assert_eq!(read("cpu.weight"), "100");
+    assert_eq!(read("cpu.max"), "50000 100000");
+    assert_eq!(read("cpuset.cpus"), "0");
+    assert_eq!(read("pids.max"), "77");
+    // Half of the pair changes, the other half stays.
+    let cpu = Cpu {
+        quota: Some(20_000),
+        ..Cpu::default()
+    };
+    own.group
+        .apply(&Resources {
+            cpu,
+            ..Resources::default()
+        })
+        .unwrap();
+    assert_eq!(read("cpu.max"), "20000 100000");
+    let cpu = Cpu {
+        quota: Some(-1),
+        period: Some(50_000),
+        ..Cpu::default()
+    };
+    own.group
+        .apply(&Resources {
+            cpu,
+            ..Resources::default()
+        })
+        .unwrap();
+    assert_eq!(read("cpu.max"), "max 50000");
+    let stats = own.group.stats().unwrap();
+    assert_eq!(stats.memory.unwrap().limit, Some(48 << 20));
+    let unified = [("nothing.max".to_owned(), "1".to_owned())].into();
+    assert!(
+        own.group
+            .apply(&Resources {
+                unified,
+                ..Resources::default()
+            })
+            .is_err()
+    );
+}
+
+/// The promise is less than a millisecond for making a group with the usual limits; only told here, since a
+/// busy machine would make a test of it fail at random. Run with `--no-capture` to see.
+#[test]
+#[expect(clippy::print_stderr, reason = "a measurement to be read")]
+fn how_long_the_steps_take() {
+    let resources = Resources {
+        memory: Memory {
+            limit: Some(256 << 20),
+            ..Memory::default()
+        },
+        cpu: Cpu {
+            shares: Some(512),
+            quota: Some(50_000),
+            period: Some(100_000),
+            ..Cpu::default()
+        },
+        pids_limit: Some(100),
+        devices: Some(null_device_rules(true)),
+        ..Resources::default()
+    };
+    let outer = Own::whole();
+    let mut times = [const { Vec::new() }; 4];
+    for round in 0..20 {
+        let mut location = outer.group.location().clone();
+        for path in location
+            .v1
+            .iter_mut()
+            .map(|(_, path)| path)
+            .chain(&mut location.unified)
+        {
+            path.push(format!("round-{round}"));
+        }
+        let start = Instant::now();
+        let group = Cgroup::create(&location).unwrap();
+        times[0].push(start.elapsed());
+        let start = Instant::now();
+        group.apply(&resources).unwrap();
+        times[1].push(start.elapsed());
+        let start = Instant::now();
+        group.stats().unwrap();
+        times[2].push(start.elapsed());
+        drop(group);
+        let start = Instant::now();
+        Cgroup::remove(&location).unwrap();
+        times[3].push(start.elapsed());
+    }
+    for (what, times) in ["create", "apply", "stats", "remove"]
+        .iter()
+        .zip(&mut times)
+    {
+        times.sort();
+        eprintln!(
+            "{what}: median {:?}, worst {:?}",
+            times[times.len() / 2],
+            times[times.len() - 1]
+        );
+    }
+}
