@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 /// All process ids visible now.
 pub fn all() -> Vec<i32> {
@@ -64,6 +65,15 @@ pub fn descendants(pid: i32) -> Vec<i32> {
     }
     found.remove(0);
     found
+}
+
+/// Sends `signal`; who is gone already does not mind.
+pub fn send(pid: i32, signal: Signal) {
+    if let Some(descriptor) = Pid::from_raw(pid)
+        .and_then(|target| pidfd_open(target, PidfdFlags::empty()).ok())
+    {
+        let _gone = pidfd_send_signal(&descriptor, signal);
+    }
 }
 
 /// Sends `signal` and waits up to `limit` for the end; true when it is gone.

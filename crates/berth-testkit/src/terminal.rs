@@ -161,11 +161,14 @@ impl Terminal {
         Pid::from_child(&self.child).as_raw_nonzero().get()
     }
 
-    /// Waits for the end and gives the exit code.
+    /// Waits for the end; panics with the screen unless the exit code is `code`.
     #[track_caller]
-    pub fn wait(mut self) -> i32 {
+    pub fn exits(mut self, code: i32) {
         match self.finish(wait::PATIENCE) {
-            Some(code) => code,
+            Some(found) if found == code => {}
+            Some(found) => {
+                panic!("`{}` ended with {found}, not {code}:\n{}", self.line, self.screen())
+            }
             None => panic!("`{}` did not end:\n{}", self.line, self.screen()),
         }
     }

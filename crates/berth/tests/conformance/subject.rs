@@ -1,0 +1,69 @@
+//! A client and an engine a scenario is run on.
+
+use berth_testkit::{Client, Command, Daemon, Engine, Output, Settings, needs};
+
+/// A private daemon and the command line that talks to it.
+pub(crate) struct Subject {
+    /// The daemon.
+    pub(crate) daemon: Daemon,
+    client: Client,
+}
+
+impl Subject {
+    /// The reference.
+    pub(crate) fn docker_on_docker() -> Self {
+        Self::new(Engine::Docker, Client::Docker)
+    }
+
+    /// Berth's API as the stock client sees it.
+    pub(crate) fn docker_on_berth() -> Self {
+        Self::new(Engine::Berth, Client::Docker)
+    }
+
+    /// Berth alone.
+    pub(crate) fn berth_on_berth() -> Self {
+        Self::new(Engine::Berth, Client::Berth)
+    }
+
+    fn new(engine: Engine, client: Client) -> Self {
+        if client == Client::Docker {
+            needs::program("docker", "docker-cli or docker.io");
+        }
+        Self {
+            daemon: Daemon::with(engine, Settings::default()),
+            client,
+        }
+    }
+
+    /// Runs the client with the words of `line`.
+    #[track_caller]
+    pub(crate) fn cli(&self, line: &str) -> Output {
+        self.command(line).run()
+    }
+
+    /// `run --network none` with the words of `line`: the reference has no bridge here.
+    #[track_caller]
+    pub(crate) fn run(&self, line: &str) -> Output {
+        self.cli(&format!("run --network none {line}"))
+    }
+
+    /// Starts a container called `name` that sleeps, and waits until it runs.
+    #[track_caller]
+    pub(crate) fn sleeper(&self, name: &str, flags: &str) {
+        self.run(&format!("-d --name {name} {flags} busybox sleep 1000"))
+            .ok();
+        self.daemon.wait_for(name, "running");
+    }
+
+    /// The client's command, not yet started.
+    #[track_caller]
+    pub(crate) fn command(&self, line: &str) -> Command {
+        self.daemon.command(self.client, line)
+    }
+
+    /// Whether this is the reference, for the few places where the version Debian packages
+    /// differs from the API description Berth follows.
+    pub(crate) fn is_reference(&self) -> bool {
+        self.daemon.engine() == Engine::Docker
+    }
+}
