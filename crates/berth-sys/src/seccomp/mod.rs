@@ -5,14 +5,27 @@
 //!
 //! The meaning of a [`Profile`] is that of libseccomp as used by other runtimes:
 //! names unknown on an architecture are skipped there; a rule without conditions decides its system call whatever
-//! the other rules say; among rules with conditions the first that matches decides; conditions of one rule all have to hold,
-//! except when two speak of the same argument, then any of them suffices; system calls newer than every one the
+//! the other rules say (the first such rule, if there are several); among rules with conditions the first that matches
+//! decides; conditions of one rule all have to hold, except when two speak of the same argument, then any of
+//! them suffices; a rule whose action is the default has no effect; arguments that the kernel takes as 32 bits are
+//! compared as 32 bits; system calls newer than every one the
 //! profile names fail with `ENOSYS`, so that programs fall back; a foreign architecture kills the thread.
 
-use std::os::fd::OwnedFd;
+mod assemble;
+mod program;
+mod resolve;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
 
 use berth_types::ErrorKind;
 use serde::{Deserialize, Serialize};
+
+use assemble::{Section, X32, assemble};
+pub use program::{Program, install};
+use resolve::rows;
 
 /// What happens to a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,10 +117,6 @@ pub struct Profile {
     pub rules: Vec<Rule>,
 }
 
-/// A compiled filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {}
-
 /// A compiled filter and what is worth telling about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
@@ -168,41 +177,94 @@ impl SeccompError {
     }
 }
 
-impl Program {
-    /// The program in the form the kernel takes, 8 bytes per instruction, to be stored.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        todo!()
-    }
-
-    /// Reads a stored program.
-    ///
-    /// # Errors
-    /// When the bytes are not a valid filter program.
-    pub fn from_bytes(_bytes: &[u8]) -> Result<Self, SeccompError> {
-        todo!()
-    }
-
-    /// True when a call may be handed to a listener.
-    #[must_use]
-    pub fn notifies(&self) -> bool {
-        todo!()
-    }
-}
+/// Arguments of a system call.
+const ARGUMENTS: u8 = 6;
 
 /// Compiles a profile. The native architecture is always let in.
 ///
 /// # Errors
 /// For rules that make no sense (no name, argument beyond the sixth) and for programs too long for the kernel.
-pub fn compile(_profile: &Profile) -> Result<Compiled, SeccompError> {
-    todo!()
+pub fn compile(profile: &Profile) -> Result<Compiled, SeccompError> {
+    for (at, rule) in profile.rules.iter().enumerate() {
+        let invalid = |reason: &str| SeccompError::Rule {
+            rule: at,
+            reason: reason.to_owned(),
+        };
+        if rule.names.iter().any(String::is_empty) {
+            return Err(invalid("a system call has an empty name"));
+        }
+        if rule
+            .conditions
+            .iter()
+            .any(|condition| condition.index >= ARGUMENTS)
+        {
+            return Err(invalid("a system call has six arguments, 0 to 5"));
+        }
+    }
+    let mut unknown: HashSet<&str> = profile
+        .rules
+        .iter()
+        .flat_map(|rule| rule.names.iter().map(String::as_str))
+        .collect();
+    let mut architectures: Vec<Architecture> = Architecture::native().into_iter().collect();
+    for architecture in &profile.architectures {
+        if !architectures.contains(architecture) {
+            architectures.push(*architecture);
+        }
+    }
+    let sections: Vec<Section> = architectures
+        .iter()
+        .filter(|architecture| {
+            **architecture != Architecture::X32 || !architectures.contains(&Architecture::X86_64)
+        })
+        .map(|architecture| section(profile, *architecture, &architectures, &mut unknown))
+        .collect();
+    let program = Program::new(assemble(&sections))?;
+    let mut unknown: Vec<String> = unknown.into_iter().map(str::to_owned).collect();
+    unknown.sort();
+    Ok(Compiled { program, unknown })
 }
 
-/// Puts the filter on the calling thread (which needs `no_new_privs` or CAP_SYS_ADMIN). Returns the
-/// listener when the program hands calls to one. Neither allocates nor takes a lock.
-///
-/// # Errors
-/// When the kernel refuses it.
-pub fn install(_program: &Program, _flags: Flags) -> Result<Option<OwnedFd>, SeccompError> {
-    todo!()
+/// The part of the program for one value of `seccomp_data.arch`. x86-64 and x32 share one.
+fn section<'profile>(
+    profile: &'profile Profile,
+    architecture: Architecture,
+    all: &[Architecture],
+    unknown: &mut HashSet<&'profile str>,
+) -> Section {
+    let audit = architecture.audit();
+    match architecture {
+        Architecture::X86_64 => {
+            let own = rows(profile, architecture, resolve::X86_64_RANGE, unknown);
+            let x32 = if all.contains(&Architecture::X32) {
+                X32::Rows(rows(
+                    profile,
+                    Architecture::X32,
+                    tables::X32_BIT..u32::MAX,
+                    unknown,
+                ))
+            } else {
+                X32::Foreign(profile.default_action)
+            };
+            Section {
+                audit,
+                rows: own,
+                x32: Some(x32),
+            }
+        }
+        Architecture::X32 => {
+            let own = rows(profile, architecture, tables::X32_BIT..u32::MAX, unknown);
+            // Without x86-64 beside it, numbers without the bit are a foreign architecture.
+            Section {
+                audit,
+                rows: Vec::new(),
+                x32: Some(X32::Rows(own)),
+            }
+        }
+        _ => Section {
+            audit,
+            rows: rows(profile, architecture, 0..u32::MAX, unknown),
+            x32: None,
+        },
+    }
 }
