@@ -1,0 +1,169 @@
+//! Finding a monitor, or making one.
+//!
+//! A monitor is born with two descriptors: its end of the first connection (as standard input) and its
+//! `monitor.json`, locked (as standard output). The lock lives as long as the monitor, so whoever finds the file
+//! unlocked knows for sure that no monitor is there, be it starting, serving or ending.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio::net::UnixStream;
+
+use super::connection::{Connection, Opening};
+use super::{Created, MonitorHandle};
+use crate::error::MonitorError;
+use crate::launch::{LAUNCH_FILE, LaunchRequest, SOCKET_FILE};
+use crate::limits;
+use crate::protocol::RunState;
+use crate::record::EXIT_FILE;
+
+/// Between two looks at a monitor that lives but does not listen.
+const RETRY: Duration = Duration::from_millis(2);
+
+/// Starts a monitor, which creates the container; with `request.start` also its program. `executable` is run as
+/// `berth monitor --dir <bundle>` and should be a sealed view of this program
+/// ([`berth_sys::executable::SealedExecutable::path`]). `config.json` must be in the bundle already.
+///
+/// # Errors
+/// [`MonitorError::Refused`] when the container could not be created or started; the exit record then says the same and
+/// nothing is left of it.
+pub async fn launch(
+    executable: &Path,
+    request: &LaunchRequest,
+) -> Result<(MonitorHandle, Created), MonitorError> {
+    let directory = request.bundle.as_path();
+    let lock = prepare(directory, request)?;
+    let (ours, theirs) = StdUnixStream::pair().map_err(super::socket_error)?;
+    let mut command = tokio::process::Command::new(executable);
+    command
+        .arg0("berth")
+        .arg("monitor")
+        .arg("--dir")
+        .arg(directory)
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(lock))
+        .stderr(Stdio::null())
+        .kill_on_drop(false);
+    // An outside runtime looks for its helpers, and finds its user's directories, by these.
+    for name in ["PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    let mut child = command.spawn().map_err(|error| {
+        berth_sys::Error::new(
+            format!("execute the monitor of {}", directory.display()),
+            error,
+        )
+    })?;
+    // Closes our copies of the monitor's descriptors, so that its end is seen.
+    drop(command);
+    // Reaped as soon as it ends; when this daemon goes first, it is somebody else's child.
+    tokio::spawn(async move { child.wait().await });
+    ours.set_nonblocking(true).map_err(super::socket_error)?;
+    let stream = UnixStream::from_std(ours).map_err(super::socket_error)?;
+    let opening = Connection::open(stream, directory.to_owned());
+    match tokio::time::timeout(limits::ANSWER_WAIT, opening).await {
+        Ok(Ok(Opening::Ready(connection))) => {
+            let handle = MonitorHandle {
+                connection: connection.into(),
+            };
+            let status = handle.first_status();
+            let created = Created {
+                pid: status.pid,
+                notes: status.notes.clone(),
+                started: status.state != RunState::Created,
+            };
+            Ok((handle, created))
+        }
+        Ok(Ok(Opening::Failed(failure))) => Err(MonitorError::Refused(failure)),
+        Ok(Ok(Opening::Closed)) => Err(super::gone(directory)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(MonitorError::Silent {
+            directory: directory.display().to_string(),
+            request: "launch",
+            seconds: limits::ANSWER_WAIT.as_secs(),
+        }),
+    }
+}
+
+/// Clears what an earlier run left and writes the request; the file is returned locked.
+fn prepare(directory: &Path, request: &LaunchRequest) -> Result<File, MonitorError> {
+    let path = directory.join(LAUNCH_FILE);
+    if is_locked(directory) {
+        return Err(MonitorError::State(format!(
+            "the monitor of the last run of {} has not ended yet",
+            request.id
+        )));
+    }
+    berth_sys::fs::remove_file(&directory.join(EXIT_FILE))?;
+    berth_sys::fs::remove_file(&directory.join(SOCKET_FILE))?;
+    // Made anew under its final name and locked before it has content: nobody else launches in this directory.
+    berth_sys::fs::remove_file(&path)?;
+    let content = serde_json::to_vec(request).map_err(|source| MonitorError::Document {
+        path: path.display().to_string(),
+        source,
+    })?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = berth_sys::fs::open(&path, &options)?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|error| berth_sys::Error::new(format!("lock {}", path.display()), error))?;
+    std::io::Write::write_all(&mut file, &content)
+        .map_err(|error| berth_sys::Error::new(format!("write {}", path.display()), error))?;
+    Ok(file)
+}
+
+/// Whether a monitor lives in this directory.
+pub(crate) fn is_locked(directory: &Path) -> bool {
+    let Ok(file) = berth_sys::fs::open(&directory.join(LAUNCH_FILE), OpenOptions::new().read(true))
+    else {
+        return false;
+    };
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+/// Connects to the monitor of a container that an earlier daemon launched. `None` when there is no monitor (any more).
+///
+/// # Errors
+/// When there is one that does not speak to us.
+pub async fn connect(directory: &Path) -> Result<Option<MonitorHandle>, MonitorError> {
+    let attempt = async {
+        loop {
+            // Without blocking: a listening unix socket takes or refuses at once.
+            if let Ok(stream) = berth_sys::socket::connect(&directory.join(SOCKET_FILE)) {
+                let stream = StdUnixStream::from(stream);
+                stream.set_nonblocking(true).map_err(super::socket_error)?;
+                let stream = UnixStream::from_std(stream).map_err(super::socket_error)?;
+                match Connection::open(stream, directory.to_owned()).await? {
+                    Opening::Ready(connection) => {
+                        return Ok(Some(MonitorHandle {
+                            connection: connection.into(),
+                        }));
+                    }
+                    Opening::Failed(_) | Opening::Closed => {}
+                }
+            }
+            if !is_locked(directory) {
+                return Ok(None);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    tokio::time::timeout(limits::CONNECT_WAIT, attempt)
+        .await
+        .unwrap_or_else(|_| {
+            Err(MonitorError::Silent {
+                directory: directory.display().to_string(),
+                request: "connect",
+                seconds: limits::CONNECT_WAIT.as_secs(),
+            })
+        })
+}

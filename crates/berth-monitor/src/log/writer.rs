@@ -1,0 +1,630 @@
+//! Writing a log: output in pieces → lines → entries → the current file, rotated by size.
+//!
+//! Nothing here stops a container. When the disk is full (or the file system is read-only, or failing) entries are counted
+//! instead of written, and the first entry that can be written again is preceded by one that says how many are missing.
+//! Nothing is flushed to disk by us: what a power cut may take is the same as for any program that writes a file.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::compress::{self, Compression};
+use super::entry::StreamKind;
+use super::files::rotated;
+use super::json_file::{self, TimeText};
+use super::local;
+use super::settings::{LogDriver, LogMode, LogSettings};
+use super::tail;
+use crate::limits;
+
+/// A log being written.
+pub(crate) struct LogWriter {
+    settings: LogSettings,
+    file: Option<File>,
+    /// Bytes of the file that are whole entries.
+    size: u64,
+    /// The beginning of a line of each stream.
+    pending: [Vec<u8>; 2],
+    /// The attributes of every entry, as JSON.
+    attributes: Vec<u8>,
+    last_time: i128,
+    /// Encoded entries that are not written yet, and how many.
+    out: Vec<u8>,
+    out_entries: u64,
+    /// What the clock says, second by second.
+    text: TimeText,
+    missing: Missing,
+    /// Entries that wait, in non-blocking mode.
+    queue: VecDeque<Queued>,
+    queued_bytes: u64,
+    how: Compression,
+    running: Option<Running>,
+}
+
+#[derive(Default)]
+struct Missing {
+    entries: u64,
+    reason: String,
+}
+
+struct Queued {
+    stream: StreamKind,
+    time: i128,
+    line: Box<[u8]>,
+    complete: bool,
+}
+
+/// A compression in progress.
+struct Running {
+    pid: u32,
+    /// The number of the file that is being compressed; grows when files are rotated meanwhile.
+    index: u32,
+}
+
+impl LogWriter {
+    /// Opens or creates the current file. What a crash tore at its end is closed off.
+    pub(crate) fn open(settings: &LogSettings, how: Compression) -> berth_sys::Result<Self> {
+        let mut writer = Self {
+            settings: settings.clone(),
+            file: None,
+            size: 0,
+            pending: [Vec::new(), Vec::new()],
+            attributes: json_file::encode_attributes(&settings.attributes),
+            last_time: 0,
+            out: Vec::new(),
+            out_entries: 0,
+            text: TimeText::default(),
+            missing: Missing::default(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            how,
+            running: None,
+        };
+        if settings.driver != LogDriver::None {
+            let file = writer.open_file()?;
+            let attempt = |error| {
+                berth_sys::Error::new(
+                    format!("take up the log {}", settings.path.display()),
+                    error,
+                )
+            };
+            writer.size = writer.mend(&file).map_err(attempt)?;
+            writer.last_time = tail::last_time(&file, settings.driver)
+                .map_err(attempt)?
+                .unwrap_or(0);
+            writer.file = Some(file);
+        }
+        Ok(writer)
+    }
+
+    /// Takes output as it was read from the container.
+    pub(crate) fn output(&mut self, stream: StreamKind, mut data: &[u8]) {
+        if self.settings.driver == LogDriver::None {
+            return;
+        }
+        while !data.is_empty() {
+            let held = self.pending[stream.index()].len();
+            let room = limits::MAX_LOG_LINE - held;
+            let window = &data[..data.len().min(room)];
+            let end = window.iter().position(|byte| *byte == b'\n');
+            let (line, complete, used) = match end {
+                Some(end) => (&window[..end], true, end + 1),
+                // As much as one entry may hold, and the line goes on.
+                None if window.len() == room => (window, false, window.len()),
+                None => {
+                    self.pending[stream.index()].extend_from_slice(window);
+                    break;
+                }
+            };
+            if held == 0 {
+                self.entry(stream, line, complete);
+            } else {
+                let mut whole = std::mem::take(&mut self.pending[stream.index()]);
+                whole.extend_from_slice(line);
+                self.entry(stream, &whole, complete);
+            }
+            data = &data[used..];
+        }
+        self.write_out();
+    }
+
+    /// The stream has ended: what there is of its last line becomes an entry without a newline.
+    pub(crate) fn end_of_stream(&mut self, stream: StreamKind) {
+        let rest = std::mem::take(&mut self.pending[stream.index()]);
+        if !rest.is_empty() && self.settings.driver != LogDriver::None {
+            self.entry(stream, &rest, false);
+        }
+        self.write_out();
+    }
+
+    /// Writes everything, the queue of non-blocking mode included.
+    pub(crate) fn flush(&mut self) {
+        while self.has_queue() {
+            self.write_queued();
+        }
+        self.write_out();
+    }
+
+    /// Whether entries wait for a quiet moment.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Writes some of what waits.
+    pub(crate) fn write_queued(&mut self) {
+        for _ in 0..limits::LOG_BATCH {
+            let Some(entry) = self.queue.pop_front() else {
+                break;
+            };
+            self.queued_bytes -= entry.line.len() as u64;
+            self.encode(entry.stream, &entry.line, entry.complete, entry.time);
+        }
+        self.write_out();
+    }
+
+    /// Gives memory back that is only needed while there is output.
+    pub(crate) fn shrink(&mut self) {
+        self.out = Vec::new();
+        self.queue.shrink_to_fit();
+        for pending in &mut self.pending {
+            pending.shrink_to_fit();
+        }
+    }
+
+    /// Tells that a child process has ended. True when it was ours.
+    pub(crate) fn child_ended(&mut self, pid: u32, success: bool) -> bool {
+        match self.running.take_if(|running| running.pid == pid) {
+            Some(running) => {
+                self.finish_compression(running.index, success);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn open_file(&self) -> berth_sys::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o640);
+        berth_sys::fs::open(&self.settings.path, &options)
+    }
+
+    /// Makes the end of the file the end of an entry; returns its length.
+    fn mend(&self, mut file: &File) -> io::Result<u64> {
+        match self.settings.driver {
+            LogDriver::Local => {
+                let whole = tail::whole_records(file)?;
+                if whole != file.metadata()?.len() {
+                    file.set_len(whole)?;
+                }
+            }
+            LogDriver::JsonFile | LogDriver::None => {
+                // Closed off rather than cut: somebody may have edited the file.
+                if !tail::ends_with_newline(file)? {
+                    file.write_all(b"\n")?;
+                }
+            }
+        }
+        Ok(file.metadata()?.len())
+    }
+
+    fn entry(&mut self, stream: StreamKind, line: &[u8], complete: bool) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(0));
+        // Strictly increasing, so that a reader can tell what it has seen across a rotation.
+        let time = now.max(self.last_time + 1);
+        self.last_time = time;
+        if let LogMode::NonBlocking { buffer } = self.settings.mode {
+            if !self.queue.is_empty() && self.queued_bytes + line.len() as u64 > buffer {
+                self.lose(1, "the log buffer is full");
+                return;
+            }
+            self.queued_bytes += line.len() as u64;
+            self.queue.push_back(Queued {
+                stream,
+                time,
+                line: line.into(),
+                complete,
+            });
+            return;
+        }
+        self.encode(stream, line, complete, time);
+    }
+
+    fn encode(&mut self, stream: StreamKind, line: &[u8], complete: bool, time: i128) {
+        if self
+            .settings
+            .max_size
+            .is_some_and(|max| self.size + self.out.len() as u64 >= max)
+        {
+            self.write_out();
+            self.rotate();
+        }
+        if self.out.is_empty() && self.missing.entries > 0 {
+            let text = format!(
+                "berth: {} log entries are missing here: {}",
+                self.missing.entries, self.missing.reason
+            );
+            self.append(StreamKind::Stderr, text.as_bytes(), true, time);
+            // Not counted: if it cannot be written, it is made anew with the right number.
+            self.out_entries = 0;
+        }
+        self.append(stream, line, complete, time);
+    }
+
+    fn append(&mut self, stream: StreamKind, line: &[u8], complete: bool, time: i128) {
+        match self.settings.driver {
+            LogDriver::None => return,
+            LogDriver::JsonFile => json_file::encode(
+                line,
+                complete,
+                stream,
+                time,
+                &self.attributes,
+                &mut self.text,
+                &mut self.out,
+            ),
+            LogDriver::Local => {
+                local::encode(
+                    line,
+                    complete,
+                    stream,
+                    time,
+                    &self.attributes,
+                    &mut self.out,
+                );
+            }
+        }
+        self.out_entries += 1;
+    }
+
+    fn write_out(&mut self) {
+        if self.out.is_empty() {
+            return;
+        }
+        let result = match &mut self.file {
+            Some(file) => file.write_all(&self.out),
+            None => Err(io::Error::from(io::ErrorKind::NotFound)),
+        };
+        let entries = std::mem::take(&mut self.out_entries);
+        match result {
+            Ok(()) => {
+                self.size += self.out.len() as u64;
+                self.missing = Missing::default();
+            }
+            Err(error) => {
+                // A part may have been written; readers must not see half an entry before the next whole one.
+                if let Some(file) = &self.file {
+                    let _ = file.set_len(self.size);
+                }
+                self.lose(entries, &error.to_string());
+            }
+        }
+        self.out.clear();
+        if self.out.capacity() > 4 * limits::READ_CHUNK {
+            self.out = Vec::new();
+        }
+    }
+
+    fn lose(&mut self, entries: u64, reason: &str) {
+        self.missing.entries += entries;
+        if self.missing.reason.is_empty() {
+            reason.clone_into(&mut self.missing.reason);
+        }
+    }
+
+    /// Moves every file one number up and begins a new current one. When that fails the old one is written on.
+    fn rotate(&mut self) {
+        let path = &self.settings.path;
+        let oldest = self.settings.max_files - 1;
+        let shift = || -> berth_sys::Result<()> {
+            if oldest == 0 {
+                return berth_sys::fs::remove_file(path);
+            }
+            for compressed in [false, true] {
+                berth_sys::fs::remove_file(&rotated(path, oldest, compressed))?;
+            }
+            for index in (1..oldest).rev() {
+                for compressed in [false, true] {
+                    match berth_sys::fs::rename(
+                        &rotated(path, index, compressed),
+                        &rotated(path, index + 1, compressed),
+                    ) {
+                        Err(error) if !error.is_not_found() => return Err(error),
+                        _ => {}
+                    }
+                }
+            }
+            berth_sys::fs::rename(path, &rotated(path, 1, false))
+        };
+        if shift().is_err() {
+            return;
+        }
+        if let Ok(file) = self.open_file() {
+            self.file = Some(file);
+            self.size = 0;
+        }
+        if let Some(running) = &mut self.running {
+            running.index += 1;
+        }
+        self.compress_next();
+    }
+
+    fn compressed_name(&self) -> std::path::PathBuf {
+        let mut name = self.settings.path.as_os_str().to_owned();
+        name.push(".compressing");
+        name.into()
+    }
+
+    /// Starts on the first file that is not compressed, when nothing is running.
+    fn compress_next(&mut self) {
+        if !self.settings.compress || self.running.is_some() {
+            return;
+        }
+        for index in 1..self.settings.max_files {
+            let plain = rotated(&self.settings.path, index, false);
+            if !berth_sys::fs::exists(&plain) {
+                if berth_sys::fs::exists(&rotated(&self.settings.path, index, true)) {
+                    continue;
+                }
+                return;
+            }
+            let Ok(source) = berth_sys::fs::open(&plain, OpenOptions::new().read(true)) else {
+                return;
+            };
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o640);
+            let Ok(target) = berth_sys::fs::open(&self.compressed_name(), &options) else {
+                return;
+            };
+            match compress::start(self.how, source, target) {
+                Ok(Some(pid)) => self.running = Some(Running { pid, index }),
+                Ok(None) => self.finish_compression(index, true),
+                // The plain file stays; the next rotation tries again.
+                Err(_) => drop(berth_sys::fs::remove_file(&self.compressed_name())),
+            }
+            return;
+        }
+    }
+
+    fn finish_compression(&mut self, index: u32, success: bool) {
+        let temporary = self.compressed_name();
+        let plain = rotated(&self.settings.path, index, false);
+        let placed = success
+            && index < self.settings.max_files
+            && berth_sys::fs::rename(&temporary, &rotated(&self.settings.path, index, true))
+                .is_ok();
+        if placed {
+            let _ = berth_sys::fs::remove_file(&plain);
+            self.compress_next();
+        } else {
+            let _ = berth_sys::fs::remove_file(&temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reader::{LogReader, ReadRequest};
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn settings(dir: &tempfile::TempDir, driver: LogDriver) -> LogSettings {
+        LogSettings {
+            driver,
+            path: dir.path().join("log"),
+            max_size: None,
+            max_files: 1,
+            compress: false,
+            mode: LogMode::Blocking,
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    fn read(settings: &LogSettings, request: ReadRequest) -> Vec<String> {
+        let mut reader = LogReader::open(settings, request).unwrap();
+        let mut all = Vec::new();
+        loop {
+            let batch = reader.next_batch().unwrap();
+            if batch.is_empty() {
+                return all;
+            }
+            all.extend(
+                batch
+                    .into_iter()
+                    .map(|entry| String::from_utf8(entry.bytes).unwrap()),
+            );
+        }
+    }
+
+    fn both() -> [LogDriver; 2] {
+        [LogDriver::JsonFile, LogDriver::Local]
+    }
+
+    #[test]
+    fn pieces_become_lines_and_long_lines_pieces() {
+        for driver in both() {
+            let dir = tempfile::tempdir().unwrap();
+            let settings = settings(&dir, driver);
+            let mut writer = LogWriter::open(&settings, Compression::Here).unwrap();
+            writer.output(StreamKind::Stdout, b"one\ntw");
+            writer.output(StreamKind::Stderr, b"err\n");
+            writer.output(StreamKind::Stdout, b"o\n\nlast");
+            writer.end_of_stream(StreamKind::Stdout);
+            let long = vec![b'x'; limits::MAX_LOG_LINE + 5];
+            for piece in long.chunks(1000) {
+                writer.output(StreamKind::Stdout, piece);
+            }
+            writer.output(StreamKind::Stdout, b"\n");
+            let lines = read(&settings, ReadRequest::default());
+            assert_eq!(lines[..5], ["one\n", "err\n", "two\n", "\n", "last"]);
+            assert_eq!(lines[5].len(), limits::MAX_LOG_LINE);
+            assert_eq!(lines[6], "xxxxx\n");
+            let stderr = ReadRequest {
+                stdout: false,
+                ..ReadRequest::default()
+            };
+            assert_eq!(read(&settings, stderr), ["err\n"]);
+        }
+    }
+
+    #[test]
+    fn a_torn_end_is_skipped_and_writing_goes_on() {
+        for driver in both() {
+            let dir = tempfile::tempdir().unwrap();
+            let settings = settings(&dir, driver);
+            let mut writer = LogWriter::open(&settings, Compression::Here).unwrap();
+            writer.output(StreamKind::Stdout, b"first\nsecond\n");
+            drop(writer);
+            let file = OpenOptions::new().write(true).open(&settings.path).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 5).unwrap();
+            assert_eq!(read(&settings, ReadRequest::default()), ["first\n"]);
+            let mut writer = LogWriter::open(&settings, Compression::Here).unwrap();
+            writer.output(StreamKind::Stdout, b"third\n");
+            assert_eq!(
+                read(&settings, ReadRequest::default()),
+                ["first\n", "third\n"]
+            );
+        }
+    }
+
+    #[test]
+    fn rotation_keeps_the_last_files_in_order() {
+        for driver in both() {
+            for compress in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let mut settings = settings(&dir, driver);
+                settings.max_size = Some(2000);
+                settings.max_files = 4;
+                settings.compress = compress;
+                let mut writer = LogWriter::open(&settings, Compression::Here).unwrap();
+                for number in 0..1000 {
+                    writer.output(StreamKind::Stdout, format!("line {number}\n").as_bytes());
+                }
+                let names = berth_sys::fs::list(dir.path()).unwrap();
+                assert_eq!(names.len(), 4, "{names:?}");
+                let lines = read(&settings, ReadRequest::default());
+                let first = 1000 - lines.len();
+                assert!(lines.len() > 50, "{} lines kept", lines.len());
+                let expected: Vec<_> = (first..1000)
+                    .map(|number| format!("line {number}\n"))
+                    .collect();
+                assert_eq!(lines, expected);
+                for count in [0, 1, 7, lines.len() - 1, lines.len(), 5000] {
+                    let tail = ReadRequest {
+                        tail: Some(count as u64),
+                        ..ReadRequest::default()
+                    };
+                    let from = lines.len().saturating_sub(count);
+                    assert_eq!(
+                        read(&settings, tail),
+                        lines[from..],
+                        "tail {count} {driver:?} {compress}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn since_and_until_bound_what_is_read() {
+        for driver in both() {
+            let dir = tempfile::tempdir().unwrap();
+            let settings = settings(&dir, driver);
+            let mut writer = LogWriter::open(&settings, Compression::Here).unwrap();
+            writer.output(StreamKind::Stdout, b"a\nb\nc\nd\n");
+            let mut reader = LogReader::open(&settings, ReadRequest::default()).unwrap();
+            let times: Vec<_> = reader
+                .next_batch()
+                .unwrap()
+                .iter()
+                .map(|entry| entry.time)
+                .collect();
+            assert!(times.is_sorted_by(|a, b| a < b));
+            let request = ReadRequest {
+                since: Some(times[1]),
+                until: Some(times[2]),
+                ..ReadRequest::default()
+            };
+            assert_eq!(read(&settings, request), ["b\n", "c\n"]);
+        }
+    }
+
+    #[test]
+    fn a_reader_follows_through_rotations() {
+        for driver in both() {
+            for compress in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let mut settings = settings(&dir, driver);
+                settings.max_size = Some(500);
+                settings.max_files = 200;
+                settings.compress = compress;
+                let mut reader = LogReader::open(&settings, ReadRequest::default()).unwrap();
+                let mut writer = LogWriter::open(&settings, Compression::Here).unwrap();
+                let mut seen = Vec::new();
+                for number in 0..300 {
+                    writer.output(StreamKind::Stdout, format!("{number}\n").as_bytes());
+                    if number % 37 == 0 {
+                        seen.extend(reader.next_batch().unwrap());
+                    }
+                }
+                loop {
+                    let batch = reader.next_batch().unwrap();
+                    if batch.is_empty() {
+                        break;
+                    }
+                    seen.extend(batch);
+                }
+                let seen: Vec<_> = seen
+                    .into_iter()
+                    .map(|e| String::from_utf8(e.bytes).unwrap())
+                    .collect();
+                let expected: Vec<_> = (0..300).map(|number| format!("{number}\n")).collect();
+                assert_eq!(seen, expected, "{driver:?} {compress}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_loses_entries_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir, LogDriver::JsonFile);
+        let mut writer = LogWriter::open(&settings, Compression::Here).unwrap();
+        writer.output(StreamKind::Stdout, b"before\n");
+        let good = writer.file.take();
+        writer.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        writer.output(StreamKind::Stdout, b"lost\nlost\n");
+        writer.output(StreamKind::Stdout, b"lost\n");
+        writer.file = good;
+        writer.output(StreamKind::Stdout, b"after\n");
+        let lines = read(&settings, ReadRequest::default());
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(
+            lines[1].contains("3 log entries are missing here: No space left"),
+            "{lines:?}"
+        );
+        assert_eq!(lines[2], "after\n");
+    }
+
+    #[test]
+    fn a_full_buffer_drops_in_non_blocking_mode_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(&dir, LogDriver::Local);
+        settings.mode = LogMode::NonBlocking { buffer: 10 };
+        let mut writer = LogWriter::open(&settings, Compression::Here).unwrap();
+        writer.output(StreamKind::Stdout, b"12345\n1234\n1234567\n");
+        assert!(writer.has_queue());
+        assert!(read(&settings, ReadRequest::default()).is_empty());
+        writer.flush();
+        let lines = read(&settings, ReadRequest::default());
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines.contains(&"12345\n".to_owned()) && lines.contains(&"1234\n".to_owned()));
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.contains("1 log entries are missing"))
+        );
+    }
+}
