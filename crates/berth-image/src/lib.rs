@@ -1,1 +1,41 @@
-//! Blobs, layers, references, registry protocol, transfer, collection.
+//! Images: content by digest, unpacked layers, names, loading archives and pulling from registries.
+//!
+//! Hostile archives, manifests and registry answers are handled in this crate and nowhere else.
+//!
+//! Owns: `blobs/` and `layers/` of the data directory and the image tables of the record store. Does not own
+//! containers, mounts, terminals, HTTP servers or environment variables. [`ImageStore`] is the way in.
+
+pub mod archive;
+pub mod blobs;
+pub mod documents;
+pub mod error;
+pub mod inspect;
+pub mod layers;
+pub mod limits;
+pub mod load;
+pub mod progress;
+pub mod pull;
+pub mod query;
+pub mod records;
+pub mod registry;
+pub mod remove;
+pub mod rootfs;
+pub mod settings;
+pub mod store;
+
+mod contents;
+mod stream;
+mod trash;
+
+pub use error::{ImageError, Result};
+pub use inspect::{HistoryStep, ImageView};
+pub use load::LoadedImage;
+pub use progress::{Progress, ProgressSink};
+pub use pull::{PullRequest, Pulled};
+pub use query::{ImageFilters, ImageSummary, ListRequest};
+pub use registry::Credentials;
+pub use remove::{ImageUse, Removal, RemoveRequest};
+pub use rootfs::rootfs_file;
+pub use settings::{RegistrySettings, Settings};
+pub use store::{Image, ImageId, ImageStore};
+pub use stream::digest_of;

@@ -1,0 +1,803 @@
+//! Reading tar archives: headers, extensions (pax, GNU), sparse maps. Pure parsing over a `BufRead`.
+//!
+//! Owns: the position in the archive. Does not own: what is done with an entry, or decompression.
+//!
+//! The forms taken and their order of precedence are those of Go's `archive/tar`, because that decides
+//! what other engines see in the same bytes; an archive that two programs read differently is a way to
+//! hide content. Invariants: memory is bounded by [`limits`]; the sizes in extension headers never move
+//! the position of any entry but the one they stand in front of; every data byte of an entry is
+//! consumed before the next header is read.
+
+use std::io::BufRead;
+
+use crate::error::{ImageError, Result, unwrap_carried};
+use crate::limits;
+
+const BLOCK: usize = 512;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file with content.
+    Regular,
+    /// Another name of a file that came earlier.
+    HardLink,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+}
+
+/// Seconds and nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Time {
+    /// Seconds, negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds, below 10^9.
+    pub nanoseconds: u32,
+}
+
+/// Where the data of a sparse file goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SparseMap {
+    /// Size of the file with its holes.
+    pub size: u64,
+    /// Offset and length of each piece of data, ascending, not overlapping, within `size`.
+    pub segments: Vec<(u64, u64)>,
+}
+
+/// One entry of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Path as the archive has it, not yet made safe.
+    pub path: Vec<u8>,
+    /// Target of a hard or symbolic link.
+    pub link: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of data that follow.
+    pub size: u64,
+    /// Permission bits with set-id and sticky bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time.
+    pub modified: Time,
+    /// Access time when the archive has one.
+    pub accessed: Option<Time>,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// Extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Where the data goes when the file has holes.
+    pub sparse: Option<SparseMap>,
+}
+
+impl Entry {
+    /// The path for people: cut, and without control characters.
+    #[must_use]
+    pub fn name(&self) -> String {
+        printable(&self.path)
+    }
+}
+
+/// Hostile bytes for people: cut to a bounded length, control characters escaped.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(256)];
+    let mut text: String = String::from_utf8_lossy(cut)
+        .chars()
+        .flat_map(|c| {
+            let escaped: Vec<char> = if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            };
+            escaped
+        })
+        .collect();
+    if cut.len() < bytes.len() {
+        text.push('…');
+    }
+    text
+}
+
+/// A position in an archive.
+pub struct ArchiveReader<R> {
+    source: R,
+    object: String,
+    /// Data bytes of the current entry that were not consumed yet.
+    remaining: u64,
+    /// Bytes that fill the last block of the current entry.
+    padding: u64,
+    entries: u64,
+    entries_max: u64,
+    ended: bool,
+}
+
+/// What the headers in front of an entry said about it.
+#[derive(Default)]
+struct Extensions {
+    pax: Vec<(Vec<u8>, Vec<u8>)>,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+}
+
+impl Extensions {
+    /// The last record of a key; an empty value withdraws it (POSIX.1-2001 pax, "Extended Header").
+    fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.pax
+            .iter()
+            .rev()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_slice())
+            .filter(|value| !value.is_empty())
+    }
+}
+
+impl<R: BufRead> ArchiveReader<R> {
+    /// Starts at the beginning of an archive; `object` names it in errors.
+    pub fn new(source: R, object: impl Into<String>, entries_max: u64) -> Self {
+        Self {
+            source,
+            object: object.into(),
+            remaining: 0,
+            padding: 0,
+            entries: 0,
+            entries_max,
+            ended: false,
+        }
+    }
+
+    /// The next entry; data of the one before that was not consumed is passed over. `None` at the end.
+    ///
+    /// # Errors
+    /// When the archive is damaged, truncated or beyond a limit, and when the source fails.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.skip_data()?;
+        let mut extensions = Extensions::default();
+        let mut extension_count = 0;
+        loop {
+            let Some(block) = self.header_block()? else {
+                if extension_count > 0 {
+                    return Err(self.bad("the archive ends after an extension header"));
+                }
+                self.ended = true;
+                return Ok(None);
+            };
+            let header = Header { block: &block };
+            if !header.checksum_is_right() {
+                return Err(self.bad("a header has a wrong checksum"));
+            }
+            let flag = header.type_flag();
+            if matches!(flag, b'x' | b'X' | b'g' | b'L' | b'K') {
+                extension_count += 1;
+                if extension_count > limits::EXTENSIONS_MAX {
+                    return Err(self.bad("too many extension headers in front of one entry"));
+                }
+                let size = self.number(header.field(124, 12), "size")?;
+                let data = self.extension_data(size)?;
+                match flag {
+                    b'x' | b'X' => extensions.pax = self.pax_records(&data)?,
+                    b'L' => extensions.long_name = Some(until_nul(&data).to_vec()),
+                    b'K' => extensions.long_link = Some(until_nul(&data).to_vec()),
+                    // Global records: other engines ignore them, so they may not change what is seen.
+                    _ => extension_count -= 1,
+                }
+                if flag == b'g' {
+                    self.count_entry()?;
+                }
+                continue;
+            }
+            self.count_entry()?;
+            return self.entry(&header, &extensions).map(Some);
+        }
+    }
+
+    fn count_entry(&mut self) -> Result<()> {
+        self.entries += 1;
+        if self.entries > self.entries_max {
+            return Err(ImageError::Limit {
+                object: self.object.clone(),
+                limit: self.entries_max,
+                unit: "entries",
+            });
+        }
+        Ok(())
+    }
+
+    /// Data of the current entry that is at hand, at least one byte; empty when all was consumed.
+    ///
+    /// # Errors
+    /// When the archive ends within the entry or the source fails.
+    pub fn data(&mut self) -> Result<&[u8]> {
+        if self.remaining == 0 {
+            return Ok(&[]);
+        }
+        // Asked twice because of the borrow; the second call only gives the buffer again.
+        if self.fill()? == 0 {
+            return Err(self.bad("the archive is truncated"));
+        }
+        let object = &self.object;
+        let buffer = self
+            .source
+            .fill_buf()
+            .map_err(|error| unwrap_carried(|| format!("read {object}"), error))?;
+        let length = usize::try_from(self.remaining)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        Ok(&buffer[..length])
+    }
+
+    /// Marks `length` bytes of [`Self::data`] as consumed.
+    pub fn consume(&mut self, length: usize) {
+        self.source.consume(length);
+        self.remaining -= length as u64;
+    }
+
+    /// Gives the source back, for what follows the archive.
+    pub fn into_source(self) -> R {
+        self.source
+    }
+
+    /// All data of the current entry, when it is no more than `limit` bytes.
+    ///
+    /// # Errors
+    /// When it is more, and as [`Self::data`].
+    pub fn read_data(&mut self, limit: u64, what: &str) -> Result<Vec<u8>> {
+        if self.remaining > limit {
+            return Err(ImageError::Limit {
+                object: format!("{}: {what}", self.object),
+                limit,
+                unit: "bytes",
+            });
+        }
+        let mut content = Vec::new();
+        while self.remaining > 0 {
+            let piece = self.data()?;
+            content.extend_from_slice(piece);
+            let length = piece.len();
+            self.consume(length);
+        }
+        Ok(content)
+    }
+
+    fn fill(&mut self) -> Result<usize> {
+        let object = &self.object;
+        self.source
+            .fill_buf()
+            .map(<[u8]>::len)
+            .map_err(|error| unwrap_carried(|| format!("read {object}"), error))
+    }
+
+    fn skip_data(&mut self) -> Result<()> {
+        self.skip(self.remaining)?;
+        self.remaining = 0;
+        self.skip(self.padding)?;
+        self.padding = 0;
+        Ok(())
+    }
+
+    fn skip(&mut self, mut count: u64) -> Result<()> {
+        while count > 0 {
+            let have = self.fill()?;
+            if have == 0 {
+                return Err(self.bad("the archive is truncated"));
+            }
+            let step = usize::try_from(count).unwrap_or(usize::MAX).min(have);
+            self.source.consume(step);
+            count -= step as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads one block; `None` when the source is at its end before the first byte.
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {
+        let mut block = [0; BLOCK];
+        let mut have = 0;
+        while have < BLOCK {
+            let read = self
+                .source
+                .read(&mut block[have..])
+                .map_err(|error| unwrap_carried(|| format!("read {}", self.object), error))?;
+            if read == 0 {
+                if have == 0 {
+                    return Ok(None);
+                }
+                return Err(self.bad("the archive is truncated"));
+            }
+            have += read;
+        }
+        Ok(Some(block))
+    }
+
+    /// The next block that is a header; `None` at two blocks of zeros or at the end of the source.
+    fn header_block(&mut self) -> Result<Option<[u8; BLOCK]>> {
+        let Some(block) = self.block()? else {
+            return Ok(None);
+        };
+        if block.iter().any(|byte| *byte != 0) {
+            return Ok(Some(block));
+        }
+        match self.block()? {
+            Some(second) if second.iter().any(|byte| *byte != 0) => {
+                Err(self.bad("a header follows a single block of zeros"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn extension_data(&mut self, size: u64) -> Result<Vec<u8>> {
+        if size > limits::EXTENSION_BYTES_MAX {
+            return Err(ImageError::Limit {
+                object: format!("{}: an extension header", self.object),
+                limit: limits::EXTENSION_BYTES_MAX,
+                unit: "bytes",
+            });
+        }
+        self.remaining = size;
+        self.padding = padding_of(size);
+        let data = self.read_data(limits::EXTENSION_BYTES_MAX, "an extension header")?;
+        self.skip_data()?;
+        Ok(data)
+    }
+
+    /// `length key=value\n`, repeated; the length counts itself.
+    fn pax_records(&self, mut data: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let bad = || self.bad("a pax record is malformed");
+        let mut records = Vec::new();
+        while !data.is_empty() {
+            let space = data.iter().position(|b| *b == b' ').ok_or_else(bad)?;
+            let length: usize = decimal(&data[..space])
+                .and_then(|length| usize::try_from(length).ok())
+                .ok_or_else(bad)?;
+            if length <= space + 1 || length > data.len() || data[length - 1] != b'\n' {
+                return Err(bad());
+            }
+            let record = &data[space + 1..length - 1];
+            let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
+            let (key, value) = (&record[..equals], &record[equals + 1..]);
+            if key.is_empty() || key.contains(&0) {
+                return Err(bad());
+            }
+            // Values of attributes are binary; a NUL anywhere else is a trick.
+            let text = !key.starts_with(b"SCHILY.xattr.") && !key.starts_with(b"LIBARCHIVE.");
+            if text && value.contains(&0) {
+                return Err(bad());
+            }
+            records.push((key.to_vec(), value.to_vec()));
+            data = &data[length..];
+        }
+        Ok(records)
+    }
+
+    fn entry(&mut self, header: &Header<'_>, extensions: &Extensions) -> Result<Entry> {
+        let mut path = extensions
+            .get(b"path")
+            .map(<[u8]>::to_vec)
+            .or_else(|| extensions.long_name.clone())
+            .unwrap_or_else(|| header.path());
+        let link = extensions
+            .get(b"linkpath")
+            .map(<[u8]>::to_vec)
+            .or_else(|| extensions.long_link.clone())
+            .unwrap_or_else(|| until_nul(header.field(157, 100)).to_vec());
+        let flag = header.type_flag();
+        let kind = match flag {
+            0 if path.ends_with(b"/") => Kind::Directory,
+            0 | b'0' | b'7' | b'S' => Kind::Regular,
+            b'1' => Kind::HardLink,
+            b'2' => Kind::Symlink,
+            b'3' => Kind::Character,
+            b'4' => Kind::Block,
+            b'5' => Kind::Directory,
+            b'6' => Kind::Fifo,
+            other => {
+                return Err(self.bad_entry(
+                    &path,
+                    format!("entries of type {:?} are not taken", char::from(other)),
+                ));
+            }
+        };
+        let stated = match extensions.get(b"size") {
+            Some(text) => decimal(text).ok_or_else(|| self.bad("a pax size is malformed"))?,
+            None => self.number(header.field(124, 12), "size")?,
+        };
+        if stated > i64::MAX as u64 {
+            return Err(self.bad_entry(&path, "the size is not possible".into()));
+        }
+        // Entries that are a header alone carry no data, whatever their size field says.
+        let size = if kind == Kind::Regular { stated } else { 0 };
+        self.remaining = size;
+        self.padding = padding_of(size);
+        let sparse = if kind == Kind::Regular {
+            self.sparse_map(header, extensions, &mut path)?
+        } else {
+            None
+        };
+        let modified = match extensions.get(b"mtime") {
+            Some(text) => pax_time(text).ok_or_else(|| self.bad("a pax time is malformed"))?,
+            None => Time {
+                seconds: self.signed(header.field(136, 12), "time")?,
+                nanoseconds: 0,
+            },
+        };
+        let accessed = match extensions.get(b"atime") {
+            Some(text) => Some(pax_time(text).ok_or_else(|| self.bad("a pax time is malformed"))?),
+            None => None,
+        };
+        let id = |key: &[u8], field: &[u8]| -> Result<u32> {
+            let value = match extensions.get(key) {
+                Some(text) => decimal(text).ok_or_else(|| self.bad("a pax id is malformed"))?,
+                None => self.number(field, "id")?,
+            };
+            // The kernel reserves the largest id as "no change".
+            u32::try_from(value)
+                .ok()
+                .filter(|id| *id != u32::MAX)
+                .ok_or_else(|| self.bad_entry(&path, format!("the owner {value} is not possible")))
+        };
+        let uid = id(b"uid", header.field(108, 8))?;
+        let gid = id(b"gid", header.field(116, 8))?;
+        let device = if matches!(kind, Kind::Character | Kind::Block) {
+            let part = |field: &[u8]| -> Result<u32> {
+                u32::try_from(self.number(field, "device number")?)
+                    .map_err(|_| self.bad("a device number is not possible"))
+            };
+            (part(header.field(329, 8))?, part(header.field(337, 8))?)
+        } else {
+            (0, 0)
+        };
+        let mode = u32::try_from(self.number(header.field(100, 8), "mode")? & 0o7777)
+            .map_err(|_| self.bad("a mode is not possible"))?;
+        let xattrs = self.xattrs(extensions)?;
+        Ok(Entry {
+            path,
+            link,
+            kind,
+            size: self.remaining,
+            mode,
+            uid,
+            gid,
+            modified,
+            accessed,
+            device,
+            xattrs,
+            sparse,
+        })
+    }
+
+    fn xattrs(&self, extensions: &Extensions) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for (key, value) in &extensions.pax {
+            let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else {
+                continue;
+            };
+            if value.len() > limits::XATTR_BYTES_MAX || name.len() > limits::NAME_BYTES_MAX {
+                return Err(self.bad("an extended attribute is too large"));
+            }
+            xattrs.retain(|(other, _)| other != name);
+            xattrs.push((name.to_vec(), value.clone()));
+            if xattrs.len() > limits::XATTRS_MAX {
+                return Err(self.bad("an entry has too many extended attributes"));
+            }
+        }
+        Ok(xattrs)
+    }
+
+    fn bad(&self, reason: &str) -> ImageError {
+        ImageError::archive(self.object.clone(), reason)
+    }
+
+    fn bad_entry(&self, path: &[u8], reason: String) -> ImageError {
+        ImageError::archive(format!("{}: {}", self.object, printable(path)), reason)
+    }
+
+    fn number(&self, field: &[u8], what: &str) -> Result<u64> {
+        let value = self.signed(field, what)?;
+        u64::try_from(value).map_err(|_| self.bad(&format!("a {what} is negative")))
+    }
+
+    fn signed(&self, field: &[u8], what: &str) -> Result<i64> {
+        numeric(field).ok_or_else(|| self.bad(&format!("a {what} field is malformed")))
+    }
+
+    /// The map of a sparse file in any of GNU's four forms (GNU tar manual, "Storing Sparse Files").
+    fn sparse_map(
+        &mut self,
+        header: &Header<'_>,
+        extensions: &Extensions,
+        path: &mut Vec<u8>,
+    ) -> Result<Option<SparseMap>> {
+        let (size, segments) = if header.type_flag() == b'S' {
+            self.sparse_old(header)?
+        } else {
+            let major = extensions.get(b"GNU.sparse.major");
+            let minor = extensions.get(b"GNU.sparse.minor");
+            let listed = extensions.get(b"GNU.sparse.map").is_some()
+                || extensions.get(b"GNU.sparse.numblocks").is_some();
+            let in_data = match (major, minor) {
+                (Some(b"1"), Some(b"0")) => true,
+                (Some(b"0"), Some(b"0" | b"1")) => false,
+                (None, None) if listed => false,
+                (None, None) => return Ok(None),
+                _ => return Err(self.bad("a sparse file has an unknown form")),
+            };
+            if let Some(name) = extensions.get(b"GNU.sparse.name") {
+                *path = name.to_vec();
+            }
+            let size = extensions
+                .get(b"GNU.sparse.realsize")
+                .or_else(|| extensions.get(b"GNU.sparse.size"))
+                .and_then(decimal)
+                .ok_or_else(|| self.bad("a sparse file has no size"))?;
+            let segments = if in_data {
+                self.sparse_in_data()?
+            } else {
+                self.sparse_in_pax(extensions)?
+            };
+            (size, segments)
+        };
+        // Checked as a whole, whatever form it came in.
+        let mut end = 0;
+        let mut total = 0_u64;
+        for (offset, length) in &segments {
+            let next = offset.checked_add(*length);
+            let Some(next) = next.filter(|next| *offset >= end && *next <= size) else {
+                return Err(self.bad("a sparse map is not in order"));
+            };
+            end = next;
+            total += length;
+        }
+        if total != self.remaining || size > i64::MAX as u64 {
+            return Err(self.bad("a sparse map does not fit its data"));
+        }
+        Ok(Some(SparseMap { size, segments }))
+    }
+
+    fn sparse_old(&mut self, header: &Header<'_>) -> Result<(u64, Vec<(u64, u64)>)> {
+        let size = self.number(header.field(483, 12), "sparse size")?;
+        let mut segments = Vec::new();
+        let mut extended = header.field(482, 1)[0] != 0;
+        self.sparse_table(header.field(386, 96), &mut segments)?;
+        while extended {
+            let block = self
+                .block()?
+                .ok_or_else(|| self.bad("the archive is truncated"))?;
+            self.sparse_table(&block[..504], &mut segments)?;
+            extended = block[504] != 0;
+        }
+        Ok((size, segments))
+    }
+
+    fn sparse_table(&self, table: &[u8], segments: &mut Vec<(u64, u64)>) -> Result<()> {
+        for pair in table.chunks_exact(24) {
+            if pair[0] == 0 || pair[12] == 0 {
+                break;
+            }
+            let offset = self.number(&pair[..12], "sparse offset")?;
+            let length = self.number(&pair[12..], "sparse length")?;
+            self.push_segment(segments, offset, length)?;
+        }
+        Ok(())
+    }
+
+    fn push_segment(&self, segments: &mut Vec<(u64, u64)>, offset: u64, length: u64) -> Result<()> {
+        if segments.len() >= limits::SPARSE_SEGMENTS_MAX {
+            return Err(self.bad("a sparse map has too many segments"));
+        }
+        segments.push((offset, length));
+        Ok(())
+    }
+
+    fn sparse_in_pax(&self, extensions: &Extensions) -> Result<Vec<(u64, u64)>> {
+        let bad = || self.bad("a sparse map is malformed");
+        let mut numbers = Vec::new();
+        if let Some(map) = extensions.get(b"GNU.sparse.map") {
+            for text in map.split(|b| *b == b',') {
+                numbers.push(decimal(text).ok_or_else(bad)?);
+            }
+        } else {
+            for (key, value) in &extensions.pax {
+                let wanted = match key.as_slice() {
+                    b"GNU.sparse.offset" => 0,
+                    b"GNU.sparse.numbytes" => 1,
+                    _ => continue,
+                };
+                if numbers.len() % 2 != wanted {
+                    return Err(bad());
+                }
+                numbers.push(decimal(value).ok_or_else(bad)?);
+            }
+        }
+        if numbers.len() % 2 != 0 {
+            return Err(bad());
+        }
+        let mut segments = Vec::new();
+        for pair in numbers.chunks_exact(2) {
+            self.push_segment(&mut segments, pair[0], pair[1])?;
+        }
+        Ok(segments)
+    }
+
+    /// Form 1.0: decimal lines at the head of the data, filled up to a whole block.
+    fn sparse_in_data(&mut self) -> Result<Vec<(u64, u64)>> {
+        let mut consumed = 0_u64;
+        let count = self.sparse_line(&mut consumed)?;
+        if count > limits::SPARSE_SEGMENTS_MAX as u64 {
+            return Err(self.bad("a sparse map has too many segments"));
+        }
+        let mut segments = Vec::new();
+        for _ in 0..count {
+            let offset = self.sparse_line(&mut consumed)?;
+            let length = self.sparse_line(&mut consumed)?;
+            self.push_segment(&mut segments, offset, length)?;
+        }
+        let mut fill = padding_of(consumed);
+        if fill > self.remaining {
+            return Err(self.bad("a sparse map is malformed"));
+        }
+        while fill > 0 {
+            let have = self.data()?.len();
+            let step = usize::try_from(fill).unwrap_or(usize::MAX).min(have);
+            self.consume(step);
+            fill -= step as u64;
+        }
+        Ok(segments)
+    }
+
+    fn sparse_line(&mut self, consumed: &mut u64) -> Result<u64> {
+        let mut digits = Vec::with_capacity(20);
+        loop {
+            let Some(byte) = self.data()?.first().copied() else {
+                return Err(self.bad("a sparse map is malformed"));
+            };
+            self.consume(1);
+            *consumed += 1;
+            if byte == b'\n' {
+                return decimal(&digits).ok_or_else(|| self.bad("a sparse map is malformed"));
+            }
+            digits.push(byte);
+            if digits.len() > 20 {
+                return Err(self.bad("a sparse map is malformed"));
+            }
+        }
+    }
+}
+
+/// A header block seen through the field offsets of POSIX ustar and GNU tar.
+struct Header<'a> {
+    block: &'a [u8; BLOCK],
+}
+
+impl<'a> Header<'a> {
+    fn field(&self, offset: usize, length: usize) -> &'a [u8] {
+        &self.block[offset..offset + length]
+    }
+
+    fn type_flag(&self) -> u8 {
+        self.block[156]
+    }
+
+    /// Sum of all bytes with the field itself as spaces; old programs summed signed bytes.
+    fn checksum_is_right(&self) -> bool {
+        let Some(stated) = numeric(self.field(148, 8)) else {
+            return false;
+        };
+        let (mut unsigned, mut signed) = (0_i64, 0_i64);
+        for (index, byte) in self.block.iter().enumerate() {
+            let byte = if (148..156).contains(&index) {
+                b' '
+            } else {
+                *byte
+            };
+            unsigned += i64::from(byte);
+            signed += i64::from(byte.cast_signed());
+        }
+        stated == unsigned || stated == signed
+    }
+
+    fn path(&self) -> Vec<u8> {
+        let name = until_nul(self.field(0, 100));
+        // GNU headers use the place of the prefix for times and the sparse map.
+        let prefix = if self.field(257, 6) != b"ustar\0" {
+            &[][..]
+        } else if self.field(508, 4) == b"tar\0" {
+            until_nul(self.field(345, 131))
+        } else {
+            until_nul(self.field(345, 155))
+        };
+        if prefix.is_empty() {
+            return name.to_vec();
+        }
+        [prefix, b"/", name].concat()
+    }
+}
+
+fn padding_of(size: u64) -> u64 {
+    (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64
+}
+
+fn until_nul(field: &[u8]) -> &[u8] {
+    let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
+    &field[..end]
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Octal digits with blanks around, or base 256 when the highest bit is set (GNU, "Extensions").
+fn numeric(field: &[u8]) -> Option<i64> {
+    let first = *field.first()?;
+    if first & 0x80 != 0 {
+        // Two's complement with the flag bit as sign-extension of the next one.
+        let negative = first & 0x40 != 0;
+        let mut value: i128 = if negative { -1 } else { 0 };
+        for (index, byte) in field.iter().enumerate() {
+            let byte = if index == 0 && !negative {
+                byte & 0x7f
+            } else {
+                *byte
+            };
+            value = (value << 8) | i128::from(byte);
+            if i64::try_from(value).is_err() {
+                return None;
+            }
+        }
+        return i64::try_from(value).ok();
+    }
+    let text = until_nul(field).trim_ascii();
+    if text.is_empty() {
+        return Some(0);
+    }
+    text.iter().try_fold(0_i64, |value, byte| match byte {
+        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(byte - b'0')),
+        _ => None,
+    })
+}
+
+/// `[-]seconds[.fraction]`.
+fn pax_time(text: &[u8]) -> Option<Time> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let seconds = i64::try_from(decimal(whole.as_bytes())?).ok()?;
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let nanoseconds: u32 = format!("{:0<9}", &fraction[..fraction.len().min(9)])
+        .parse()
+        .ok()?;
+    Some(match (negative, nanoseconds) {
+        (false, _) => Time {
+            seconds,
+            nanoseconds,
+        },
+        (true, 0) => Time {
+            seconds: -seconds,
+            nanoseconds: 0,
+        },
+        (true, _) => Time {
+            seconds: -seconds - 1,
+            nanoseconds: 1_000_000_000 - nanoseconds,
+        },
+    })
+}

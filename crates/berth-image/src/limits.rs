@@ -1,0 +1,82 @@
+//! Every bound that this crate puts on what others send it.
+//!
+//! Images, archives and registry answers are hostile until verified, so each count, size and wait has a
+//! number here. The numbers are far above what real images need; reaching one is an error, never a cut.
+
+use std::time::Duration;
+
+/// Largest manifest or index, in bytes (distribution specification, "Pushing Manifests": 4 MiB).
+pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+/// Largest image configuration, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 8 << 20;
+/// Most layers of one image: overlayfs stacks at most 500 lower directories (`OVL_MAX_STACK`).
+pub const LAYERS_MAX: usize = 500;
+/// Most descriptors in one index.
+pub const INDEX_ENTRIES_MAX: usize = 4096;
+/// Deepest nesting of indexes.
+pub const INDEX_DEPTH_MAX: usize = 4;
+/// Most images in one archive given to `load`.
+pub const ARCHIVE_IMAGES_MAX: usize = 1024;
+/// Most entries of the outer archive given to `load`.
+pub const ARCHIVE_ENTRIES_MAX: u64 = 100_000;
+/// Most bytes of the outer archive given to `load`, after decompression.
+pub const ARCHIVE_BYTES_MAX: u64 = 1 << 40;
+/// Largest JSON file at the head of an archive (`manifest.json`, `index.json`, `oci-layout`).
+pub const ARCHIVE_JSON_BYTES_MAX: u64 = 8 << 20;
+
+/// Most entries of one layer.
+pub const LAYER_ENTRIES_MAX: u64 = 8_000_000;
+/// Most bytes of one layer after decompression.
+pub const LAYER_BYTES_MAX: u64 = 512 << 30;
+/// Bytes that may be unpacked before the ratio below is looked at.
+pub const RATIO_FREE_BYTES: u64 = 2 << 30;
+/// Most unpacked bytes per compressed byte, beyond [`RATIO_FREE_BYTES`]. Deflate cannot exceed 1032.
+pub const RATIO_MAX: u64 = 2048;
+/// Longest path in a layer, in bytes (`PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Longest name of one path component, in bytes (`NAME_MAX`).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Most symbolic links followed while one path is resolved (`MAXSYMLINKS`).
+pub const SYMLINKS_MAX: usize = 40;
+/// Largest extension header (pax records, GNU long names), in bytes.
+pub const EXTENSION_BYTES_MAX: u64 = 1 << 20;
+/// Most extension headers in front of one entry.
+pub const EXTENSIONS_MAX: usize = 8;
+/// Most segments of one sparse file.
+pub const SPARSE_SEGMENTS_MAX: usize = 262_144;
+/// Most extended attributes of one entry.
+pub const XATTRS_MAX: usize = 128;
+/// Largest value of one extended attribute, in bytes (`XATTR_SIZE_MAX`).
+pub const XATTR_BYTES_MAX: usize = 65_536;
+
+/// Chunks of unpacked data between the decompressing and the extracting thread.
+pub const PIPE_CHUNKS: usize = 8;
+/// Size of such a chunk, in bytes.
+pub const PIPE_CHUNK_BYTES: usize = 256 << 10;
+/// Pieces of a download between the network and the decompressing thread.
+pub const DOWNLOAD_QUEUE: usize = 16;
+
+/// Layers that one pull downloads at a time, as Docker does.
+pub const DOWNLOADS_PER_PULL: usize = 3;
+/// Attempts for one request or one download before it fails.
+pub const ATTEMPTS_MAX: u32 = 5;
+/// Wait before the second attempt; doubled for each further one.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// Longest wait between two attempts, also when the registry asks for more.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(20);
+/// Longest time for a connection to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest time until the head of an answer has come.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest silence within a download before it is taken up again.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most redirects followed for one request.
+pub const REDIRECTS_MAX: usize = 8;
+/// Largest answer of a token server, in bytes.
+pub const TOKEN_BYTES_MAX: u64 = 1 << 20;
+/// Most of an error answer that is read, in bytes.
+pub const ERROR_BYTES_MAX: u64 = 64 << 10;
+/// Longest time a token is used without an `expires_in` that says so.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+/// Shortest time between two progress reports of the same layer.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,0 +1,118 @@
+//! Progress of a transfer as values; only clients turn them into words and bars.
+
+use std::sync::Arc;
+
+use berth_types::Digest;
+
+/// One step forward. Layers are named by the first twelve digits of their digest, as Docker shows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// A pull begins: tag (or digest) and repository, as in `latest: Pulling from library/busybox`.
+    Pulling {
+        /// Tag or digest.
+        tag: String,
+        /// Repository with the registry left out when it is docker.io.
+        repository: String,
+    },
+    /// A layer is known to be needed (`Pulling fs layer`).
+    PullingLayer {
+        /// Short id.
+        id: String,
+    },
+    /// The layer waits for its turn.
+    Waiting {
+        /// Short id.
+        id: String,
+    },
+    /// The layer is here already.
+    AlreadyExists {
+        /// Short id.
+        id: String,
+    },
+    /// Bytes of the layer that have come.
+    Downloading {
+        /// Short id.
+        id: String,
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The connection broke and the download is taken up again.
+    Retrying {
+        /// Short id.
+        id: String,
+        /// Seconds until then, rounded up.
+        seconds: u64,
+    },
+    /// All bytes are here and are being compared with the digest.
+    VerifyingChecksum {
+        /// Short id.
+        id: String,
+    },
+    /// The layer is here, whole and verified.
+    DownloadComplete {
+        /// Short id.
+        id: String,
+    },
+    /// Bytes of the compressed layer that have been unpacked.
+    Extracting {
+        /// Short id.
+        id: String,
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The layer is in its place.
+    PullComplete {
+        /// Short id.
+        id: String,
+    },
+    /// A layer of an archive is being loaded (`Loading layer`).
+    LoadingLayer {
+        /// Short id.
+        id: String,
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Digest of what the name stands for.
+    Digest(Digest),
+    /// A line for people.
+    Status(String),
+}
+
+/// Where progress goes. Called from several threads; must not block for long.
+pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// A sink for callers that do not want to know.
+#[must_use]
+pub fn silent() -> ProgressSink {
+    Arc::new(|_| {})
+}
+
+/// Lets one report through per interval, and the last one always.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    last: Option<std::time::Instant>,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self { last: None }
+    }
+
+    pub(crate) fn due(&mut self, finished: bool) -> bool {
+        let now = std::time::Instant::now();
+        let due = finished
+            || self
+                .last
+                .is_none_or(|last| now - last >= crate::limits::PROGRESS_INTERVAL);
+        if due {
+            self.last = Some(now);
+        }
+        due
+    }
+}

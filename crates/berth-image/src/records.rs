@@ -1,0 +1,303 @@
+//! What the store knows, in the engine's record store (redb).
+//!
+//! ```text
+//! table              key                                     value (JSON)
+//! image_references   docker.io/library/busybox:latest        ReferenceRecord
+//!                    docker.io/library/busybox@sha256:…      ReferenceRecord
+//! images             sha256:… (config digest = image id)     ImageRecord
+//! layers             sha256:… (chain id)                     LayerRecord
+//! ```
+//!
+//! Owns: these three tables. Each value carries a schema number; a value of a newer schema is refused,
+//! never guessed at. Invariants: a reference's image exists; an image's layers exist; both are kept by
+//! changing them in one transaction only.
+
+use std::sync::Arc;
+
+use berth_types::{Digest, Platform, Reference, Timestamp};
+use indexmap::IndexMap;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::documents::Descriptor;
+use crate::error::{ImageError, Result};
+use crate::layers::LayerRecord;
+
+const REFERENCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("image_references");
+const IMAGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("images");
+const LAYERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("layers");
+
+/// Schema of [`ReferenceRecord`].
+const REFERENCE_SCHEMA: u32 = 1;
+/// Schema of [`ImageRecord`].
+const IMAGE_SCHEMA: u32 = 1;
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceRecord {
+    /// Schema number of the record.
+    pub schema: u32,
+    /// Manifest or index that the name was given to.
+    pub target: Descriptor,
+    /// The image of the platform that was chosen.
+    pub image: Digest,
+    /// When the name was given.
+    pub tagged: Timestamp,
+}
+
+impl ReferenceRecord {
+    pub(crate) fn new(target: Descriptor, image: Digest) -> Self {
+        Self {
+            schema: REFERENCE_SCHEMA,
+            target,
+            image,
+            tagged: std::time::SystemTime::now().into(),
+        }
+    }
+}
+
+/// What is kept about an image, so that lists need not read its documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Schema number of the record.
+    pub schema: u32,
+    /// The manifest it came with.
+    pub manifest: Descriptor,
+    /// Its configuration; the digest is the image id.
+    pub config: Descriptor,
+    /// Digests of the uncompressed layers, lowest first.
+    pub diff_ids: Vec<Digest>,
+    /// Bytes of all layers.
+    pub size: u64,
+    /// When it was made, as its configuration says.
+    pub created: Option<Timestamp>,
+    /// What it is for.
+    pub platform: Platform,
+    /// Labels of its configuration.
+    #[serde(default)]
+    pub labels: IndexMap<String, String>,
+    /// The image it was built upon, when that is known here.
+    #[serde(default)]
+    pub parent: Option<Digest>,
+    /// When it came into this store.
+    pub stored: Timestamp,
+    /// When a name was last given to it by `tag`.
+    #[serde(default)]
+    pub last_tagged: Option<Timestamp>,
+}
+
+impl ImageRecord {
+    pub(crate) const SCHEMA: u32 = IMAGE_SCHEMA;
+
+    /// The image's id.
+    #[must_use]
+    pub fn id(&self) -> Digest {
+        self.config.digest
+    }
+}
+
+/// Everything that one transaction changes.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) layers: Vec<(Digest, LayerRecord)>,
+    pub(crate) images: Vec<ImageRecord>,
+    pub(crate) references: Vec<(Reference, ReferenceRecord)>,
+    pub(crate) gone_references: Vec<Reference>,
+    pub(crate) gone_images: Vec<Digest>,
+    pub(crate) gone_layers: Vec<Digest>,
+}
+
+/// The tables.
+#[derive(Clone)]
+pub(crate) struct Records {
+    database: Arc<Database>,
+}
+
+impl std::fmt::Debug for Records {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Records")
+    }
+}
+
+fn decode<T: DeserializeOwned>(key: &str, value: &[u8], newest: u32) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Schema {
+        schema: u32,
+    }
+    let object = || format!("record {key}");
+    let Schema { schema } = crate::documents::parse_json(value, &object())?;
+    if schema > newest {
+        return Err(ImageError::Schema {
+            key: key.to_owned(),
+            schema,
+        });
+    }
+    serde_json::from_slice(value).map_err(|source| ImageError::Document {
+        object: object(),
+        source,
+    })
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|source| ImageError::Document {
+        object: "a record".into(),
+        source,
+    })
+}
+
+fn key_digest(key: &str) -> Result<Digest> {
+    Digest::parse(key).map_err(|_| ImageError::archive(format!("record {key}"), "not a digest"))
+}
+
+impl Records {
+    /// Makes the tables when they are not there.
+    pub(crate) fn open(database: Arc<Database>) -> Result<Self> {
+        const ATTEMPT: &str = "open the image records";
+        let transaction = database
+            .begin_write()
+            .map_err(|error| ImageError::database(ATTEMPT, error))?;
+        for table in [REFERENCES, IMAGES, LAYERS] {
+            transaction
+                .open_table(table)
+                .map_err(|error| ImageError::database(ATTEMPT, error))?;
+        }
+        transaction
+            .commit()
+            .map_err(|error| ImageError::database(ATTEMPT, error))?;
+        Ok(Self { database })
+    }
+
+    fn scan<T: DeserializeOwned>(
+        &self,
+        table: TableDefinition<'_, &str, &[u8]>,
+        newest: u32,
+    ) -> Result<Vec<(String, T)>> {
+        const ATTEMPT: &str = "read the image records";
+        let failed = |error: redb::Error| ImageError::database(ATTEMPT, error);
+        let transaction = self
+            .database
+            .begin_read()
+            .map_err(|error| failed(error.into()))?;
+        let table = transaction
+            .open_table(table)
+            .map_err(|error| failed(error.into()))?;
+        let mut found = Vec::new();
+        for row in table.iter().map_err(|error| failed(error.into()))? {
+            let (key, value) = row.map_err(|error| failed(error.into()))?;
+            let key = key.value().to_owned();
+            let value = decode(&key, value.value(), newest)?;
+            found.push((key, value));
+        }
+        Ok(found)
+    }
+
+    fn get<T: DeserializeOwned>(
+        &self,
+        table: TableDefinition<'_, &str, &[u8]>,
+        key: &str,
+        newest: u32,
+    ) -> Result<Option<T>> {
+        const ATTEMPT: &str = "read an image record";
+        let failed = |error: redb::Error| ImageError::database(ATTEMPT, error);
+        let transaction = self
+            .database
+            .begin_read()
+            .map_err(|error| failed(error.into()))?;
+        let table = transaction
+            .open_table(table)
+            .map_err(|error| failed(error.into()))?;
+        let value = table.get(key).map_err(|error| failed(error.into()))?;
+        value
+            .map(|value| decode(key, value.value(), newest))
+            .transpose()
+    }
+
+    pub(crate) fn references(&self) -> Result<Vec<(Reference, ReferenceRecord)>> {
+        self.scan::<ReferenceRecord>(REFERENCES, REFERENCE_SCHEMA)?
+            .into_iter()
+            .map(|(key, record)| {
+                let reference = Reference::parse(&key).map_err(|source| ImageError::Reference {
+                    text: key.clone(),
+                    source,
+                })?;
+                Ok((reference, record))
+            })
+            .collect()
+    }
+
+    pub(crate) fn reference(&self, reference: &Reference) -> Result<Option<ReferenceRecord>> {
+        self.get(REFERENCES, &reference.to_string(), REFERENCE_SCHEMA)
+    }
+
+    pub(crate) fn images(&self) -> Result<Vec<ImageRecord>> {
+        Ok(self
+            .scan::<ImageRecord>(IMAGES, IMAGE_SCHEMA)?
+            .into_iter()
+            .map(|(_, record)| record)
+            .collect())
+    }
+
+    pub(crate) fn image(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        self.get(IMAGES, &id.to_string(), IMAGE_SCHEMA)
+    }
+
+    pub(crate) fn layers(&self) -> Result<Vec<(Digest, LayerRecord)>> {
+        self.scan::<LayerRecord>(LAYERS, crate::layers::LAYER_SCHEMA)?
+            .into_iter()
+            .map(|(key, record)| Ok((key_digest(&key)?, record)))
+            .collect()
+    }
+
+    /// Changes everything at once, durable when this returns.
+    pub(crate) fn apply(&self, changes: &Changes) -> Result<()> {
+        const ATTEMPT: &str = "write the image records";
+        let failed = |error: redb::Error| ImageError::database(ATTEMPT, error);
+        let transaction = self
+            .database
+            .begin_write()
+            .map_err(|error| failed(error.into()))?;
+        {
+            let mut layers = transaction
+                .open_table(LAYERS)
+                .map_err(|error| failed(error.into()))?;
+            for (chain, record) in &changes.layers {
+                layers
+                    .insert(chain.to_string().as_str(), encode(record)?.as_slice())
+                    .map_err(|error| failed(error.into()))?;
+            }
+            for chain in &changes.gone_layers {
+                layers
+                    .remove(chain.to_string().as_str())
+                    .map_err(|error| failed(error.into()))?;
+            }
+            let mut images = transaction
+                .open_table(IMAGES)
+                .map_err(|error| failed(error.into()))?;
+            for record in &changes.images {
+                images
+                    .insert(record.id().to_string().as_str(), encode(record)?.as_slice())
+                    .map_err(|error| failed(error.into()))?;
+            }
+            for id in &changes.gone_images {
+                images
+                    .remove(id.to_string().as_str())
+                    .map_err(|error| failed(error.into()))?;
+            }
+            let mut references = transaction
+                .open_table(REFERENCES)
+                .map_err(|error| failed(error.into()))?;
+            for reference in &changes.gone_references {
+                references
+                    .remove(reference.to_string().as_str())
+                    .map_err(|error| failed(error.into()))?;
+            }
+            for (reference, record) in &changes.references {
+                references
+                    .insert(reference.to_string().as_str(), encode(record)?.as_slice())
+                    .map_err(|error| failed(error.into()))?;
+            }
+        }
+        transaction.commit().map_err(|error| failed(error.into()))
+    }
+}

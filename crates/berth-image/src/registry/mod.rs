@@ -1,0 +1,87 @@
+//! Talking to registries (OCI distribution specification): who to ask, with which credentials, over what.
+//!
+//! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]), authentication ([`challenge`]) and
+//! the requests themselves ([`session`]). Does not own what is done with the answers. Every answer is hostile
+//! until its digest is verified by the caller; sizes, waits, retries and redirects are bounded here.
+
+mod challenge;
+mod connect;
+mod endpoint;
+mod session;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use berth_types::Reference;
+
+pub use challenge::Credentials;
+pub(crate) use session::{Fetched, Session, backoff};
+
+use crate::error::Result;
+use crate::settings::RegistrySettings;
+use connect::Clients;
+use endpoint::{Endpoint, Insecure, endpoints, parse_mirror};
+
+const USER_AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
+
+/// What all transfers of a store share.
+#[derive(Debug)]
+pub(crate) struct RegistryClient {
+    settings: RegistrySettings,
+    insecure: Insecure,
+    clients: Clients,
+    user_agent: String,
+    /// Insecure registries that were found to speak plain HTTP.
+    plain: Mutex<HashSet<String>>,
+}
+
+impl RegistryClient {
+    /// Checks the settings; nothing is connected or loaded yet.
+    pub(crate) fn new(settings: &RegistrySettings) -> Result<Self> {
+        let insecure = Insecure::parse(&settings.insecure)?;
+        for mirror in settings
+            .mirrors
+            .iter()
+            .chain(settings.mirrors_of.iter().flat_map(|(_, mirrors)| mirrors))
+        {
+            parse_mirror(mirror, &insecure)?;
+        }
+        let user_agent = if settings.user_agent.is_empty() {
+            USER_AGENT.to_owned()
+        } else {
+            settings.user_agent.clone()
+        };
+        if http::HeaderValue::from_str(&user_agent).is_err() {
+            return Err(crate::error::ImageError::Setting {
+                setting: "user agent".into(),
+                reason: "it contains characters that no header may have".into(),
+            });
+        }
+        Ok(Self {
+            settings: settings.clone(),
+            insecure,
+            clients: Clients::new(settings),
+            user_agent,
+            plain: Mutex::default(),
+        })
+    }
+
+    /// The places where a reference may be found, mirrors first.
+    pub(crate) fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
+        endpoints(reference, &self.settings, &self.insecure)
+    }
+
+    fn speaks_plain(&self, authority: &str) -> bool {
+        self.plain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(authority)
+    }
+
+    fn remember_plain(&self, authority: &str) {
+        self.plain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(authority.to_owned());
+    }
+}
