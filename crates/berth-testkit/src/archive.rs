@@ -8,7 +8,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tar::{Builder, EntryType, Header};
+pub use tar::EntryType;
+use tar::{Builder, Header};
 
 /// Times of all entries, so that equal recipes give equal digests: 2024-01-01T00:00:00Z.
 const EPOCH: u64 = 1_704_067_200;

@@ -1,0 +1,11 @@
+//! The real executable with private directories: what is Berth's own and has no counterpart on the
+//! reference. What both have to do stands in `../conformance`.
+
+mod api;
+mod bad_input;
+mod disk;
+mod first_run;
+mod hostile;
+mod isolation;
+mod pull;
+mod survival;
