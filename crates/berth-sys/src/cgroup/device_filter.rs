@@ -140,7 +140,12 @@ pub(super) fn apply(directory: &Directory, rules: &[DeviceRule]) -> Result<(), C
         }
     };
     let present = attached(directory).map_err(failed("query the device filter of"))?;
-    let unrestricted = matches!(rules.last(), Some(rule) if *rule == DeviceRule::ALLOW_ALL);
+    // Everything is allowed when nothing is denied after the rule that says so.
+    let decisive = rules
+        .iter()
+        .rev()
+        .find(|rule| !rule.allow || **rule == DeviceRule::ALLOW_ALL);
+    let unrestricted = decisive == Some(&DeviceRule::ALLOW_ALL);
     if unrestricted {
         // What is allowed anyway needs no program.
         for program in &present {

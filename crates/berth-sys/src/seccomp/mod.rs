@@ -151,6 +151,12 @@ pub enum SeccompError {
         /// What is wrong.
         reason: String,
     },
+    /// A profile that makes no sense as a whole.
+    #[error("seccomp profile: {reason}")]
+    Profile {
+        /// What is wrong.
+        reason: String,
+    },
     /// The program would be longer than the kernel takes.
     #[error("the seccomp filter needs {instructions} instructions, more than the kernel's 4096")]
     TooLong {
@@ -170,7 +176,9 @@ impl SeccompError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Rule { .. } | Self::TooLong { .. } => ErrorKind::InvalidArgument,
+            Self::Rule { .. } | Self::Profile { .. } | Self::TooLong { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Self::Stored(_) => ErrorKind::DataCorrupt,
             Self::Install(source) => ErrorKind::from_io(source),
         }
