@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod blobs;
+pub mod builtin;
 pub mod documents;
 pub mod error;
 pub mod inspect;
