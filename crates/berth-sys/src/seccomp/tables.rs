@@ -32,7 +32,7 @@ const ARM_OTHER_NAMES: [(&str, u32); 3] = [
 ];
 
 /// Calls of x86-64 that x32 does not have: superseded ones and those with a number of their own below.
-const NOT_ON_X32: [&str; 46] = [
+const NOT_ON_X32: [&str; 47] = [
     "rt_sigaction",
     "rt_sigreturn",
     "ioctl",
@@ -79,6 +79,7 @@ const NOT_ON_X32: [&str; 46] = [
     "getsockopt",
     "execveat",
     "uretprobe",
+    "map_shadow_stack",
 ];
 
 /// Calls with numbers of their own on x32, from 512 on.
