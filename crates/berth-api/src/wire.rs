@@ -168,6 +168,7 @@ macro_rules! wire {
 }
 
 #[cfg(test)]
+#[allow(unreachable_pub)]
 mod tests {
     wire! {
         /// Inner.

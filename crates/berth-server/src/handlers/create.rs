@@ -1,0 +1,230 @@
+//! `POST /containers/create`: what older API versions meant by the same body, then the engine.
+
+use crate::convert;
+use crate::failure::Failure;
+use crate::reply::Reply;
+use crate::request::Request;
+use berth_api::{ApiVersion, ContainerCreateBody, ContainerCreateResponse, HostConfig};
+use berth_engine::Engine;
+use berth_types::Platform;
+use http::StatusCode;
+use std::sync::Arc;
+
+pub(crate) async fn create(engine: Arc<Engine>, mut request: Request) -> Result<Reply, Failure> {
+    let body: Option<Option<ContainerCreateBody>> = request.json().await?;
+    let Some(mut body) = body.flatten() else {
+        return Err(Failure::bad_request(
+            "config cannot be empty in order to create a container",
+        ));
+    };
+    if body.config == Default::default() {
+        return Err(Failure::bad_request(
+            "config cannot be empty in order to create a container",
+        ));
+    }
+    let mut warnings = adapt(&mut body, request.version)?;
+    let mut create = convert::create::request(body).map_err(Failure::bad_request)?;
+    let name = request.text("name");
+    create.name = (!name.is_empty()).then(|| name.to_owned());
+    let platform = request.text("platform");
+    if request.version.at_least(41) && !platform.is_empty() {
+        let platform =
+            Platform::parse(platform).map_err(|error| Failure::bad_request(error.to_string()))?;
+        create.platform = Some(platform);
+    }
+    let created = engine.containers.create(create).await?;
+    let mut all = created.warnings;
+    all.append(&mut warnings);
+    let body = ContainerCreateResponse {
+        id: created.id.to_string(),
+        warnings: all,
+    };
+    Ok(Reply::json(StatusCode::CREATED, &body))
+}
+
+/// Undoes what the client's version of the API did not know, and refuses what it must not ask.
+/// Answers with warnings.
+fn adapt(body: &mut ContainerCreateBody, version: ApiVersion) -> Result<Vec<String>, Failure> {
+    let mut warnings = Vec::new();
+    let host = body.host_config.get_or_insert_with(HostConfig::default);
+    if !version.at_least(25) {
+        host.auto_remove = false;
+    }
+    if !version.at_least(40) {
+        for options in host
+            .mounts
+            .iter_mut()
+            .filter_map(|mount| mount.bind_options.as_mut())
+        {
+            options.non_recursive = false;
+        }
+        host.resources.kernel_memory_tcp = 0;
+        if host.ipc_mode.is_empty() {
+            host.ipc_mode = "shareable".to_owned();
+        }
+    }
+    if version.at_least(42) {
+        host.resources.kernel_memory = 0;
+        for mount in &host.mounts {
+            let refused = [
+                ("VolumeOptions", mount.volume_options.is_some(), "volume"),
+                ("BindOptions", mount.bind_options.is_some(), "bind"),
+                ("TmpfsOptions", mount.tmpfs_options.is_some(), "tmpfs"),
+            ]
+            .into_iter()
+            .find(|(_, given, kind)| *given && mount.kind != *kind);
+            if let Some((options, _, _)) = refused {
+                return Err(Failure::bad_request(format!(
+                    "{options} must not be specified on mount type {:?}",
+                    mount.kind
+                )));
+            }
+        }
+    } else {
+        for mount in &mut host.mounts {
+            if let Some(options) = &mut mount.bind_options {
+                options.create_mountpoint = false;
+            }
+            if mount.kind != "volume" {
+                mount.volume_options = None;
+            }
+            if mount.kind != "tmpfs" {
+                mount.tmpfs_options = None;
+            }
+        }
+        host.console_size = [0, 0];
+    }
+    if !version.at_least(43) {
+        host.annotations.clear();
+    }
+    if !version.at_least(44) {
+        if let Some(health) = &mut body.config.healthcheck {
+            health.start_interval = 0;
+        }
+        for mount in host.mounts.iter_mut().filter(|mount| mount.kind == "bind") {
+            let options = mount.bind_options.get_or_insert_default();
+            if options.read_only_force_recursive {
+                return Err(Failure::bad_request(
+                    "BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer",
+                ));
+            }
+            // Before 1.44 a read-only mount never reached into the mounts beneath it.
+            options.read_only_non_recursive = true;
+        }
+        let networks = body
+            .networking_config
+            .as_ref()
+            .and_then(|config| config.endpoints_config.as_ref());
+        if let Some(networks) = networks.filter(|networks| networks.len() > 1) {
+            let names: Vec<_> = networks.keys().map(String::as_str).collect();
+            return Err(Failure::bad_request(format!(
+                "Container cannot be created with multiple network endpoints: {}",
+                names.join(", ")
+            )));
+        }
+    }
+    for mount in &host.mounts {
+        let subpath = mount
+            .volume_options
+            .as_ref()
+            .is_some_and(|options| !options.subpath.is_empty());
+        if !version.at_least(45) && subpath {
+            return Err(Failure::bad_request(
+                "VolumeOptions.Subpath needs API v1.45 or newer",
+            ));
+        }
+        if !version.at_least(48) && mount.kind == "image" {
+            return Err(Failure::bad_request(
+                "Mount type \"Image\" needs API v1.48 or newer",
+            ));
+        }
+    }
+    if host.resources.pids_limit.is_some_and(|limit| limit <= 0) {
+        host.resources.pids_limit = None;
+    }
+    let mac = std::mem::take(&mut body.config.mac_address);
+    if !mac.is_empty() {
+        let mode = host.network_mode.as_str();
+        if matches!(mode, "host" | "none") || mode.starts_with("container:") {
+            if !version.at_least(44) {
+                return Err(Failure::bad_request(
+                    "conflicting options: mac-address and the network mode",
+                ));
+            }
+        } else {
+            let network = if matches!(mode, "" | "default") {
+                "bridge"
+            } else {
+                mode
+            }
+            .to_owned();
+            let endpoints = body
+                .networking_config
+                .get_or_insert_default()
+                .endpoints_config
+                .get_or_insert_default();
+            let endpoint = endpoints
+                .entry(network)
+                .or_default()
+                .get_or_insert_default();
+            if endpoint.mac_address.is_empty() {
+                endpoint.mac_address = mac;
+            } else if endpoint.mac_address != mac {
+                return Err(Failure::bad_request(
+                    "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
+                ));
+            }
+        }
+        if version.at_least(44) {
+            warnings.push(
+                "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+                    .to_owned(),
+            );
+        }
+    }
+    Ok(warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &str) -> ContainerCreateBody {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn old_versions_keep_their_meaning() {
+        let text = r#"{"Image":"x","HostConfig":{"AutoRemove":true,"ConsoleSize":[1,2],"Annotations":{"a":"b"},
+            "Mounts":[{"Type":"bind","ReadOnly":true,"BindOptions":{"CreateMountpoint":true}}]}}"#;
+        let mut old = body(text);
+        adapt(&mut old, ApiVersion::MIN).unwrap();
+        let host = old.host_config.unwrap();
+        assert!(!host.auto_remove && host.annotations.is_empty() && host.console_size == [0, 0]);
+        assert_eq!(host.ipc_mode, "shareable");
+        let options = host.mounts[0].bind_options.clone().unwrap();
+        assert!(options.read_only_non_recursive && !options.create_mountpoint);
+        let mut new = body(text);
+        adapt(&mut new, ApiVersion::MAX).unwrap();
+        let host = new.host_config.unwrap();
+        assert!(
+            host.auto_remove
+                && host.mounts[0]
+                    .bind_options
+                    .as_ref()
+                    .unwrap()
+                    .create_mountpoint
+        );
+    }
+
+    #[test]
+    fn options_of_another_kind_of_mount_are_refused() {
+        let mut bad =
+            body(r#"{"Image":"x","HostConfig":{"Mounts":[{"Type":"tmpfs","BindOptions":{}}]}}"#);
+        let failure = adapt(&mut bad, ApiVersion::MAX).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "BindOptions must not be specified on mount type \"tmpfs\""
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! One function per route: read the query and body, ask the engine, shape the answer.
+
+pub(crate) mod containers;
+pub(crate) mod create;
+pub(crate) mod exec;
+pub(crate) mod images;
+pub(crate) mod networks;
+pub(crate) mod streams;
+pub(crate) mod system;
