@@ -165,12 +165,6 @@ impl Flag {
         self
     }
 
-    /// The same flag, kept out of help texts.
-    pub(crate) const fn hidden(mut self) -> Self {
-        self.hidden = true;
-        self
-    }
-
     /// Another spelling of the flag `name`.
     pub(crate) const fn spelling_of(mut self, name: &'static str) -> Self {
         self.same_as = Some(name);

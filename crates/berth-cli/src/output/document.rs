@@ -151,6 +151,23 @@ impl Notes {
     }
 }
 
+impl Notes {
+    /// A copy of an object with further names for its fields, which `{{json .}}` does not show.
+    pub(crate) fn alias(
+        self: &Arc<Self>,
+        original: &Value,
+        fields: BTreeMap<Arc<str>, Value>,
+    ) -> (Value, Arc<Self>) {
+        let mut notes = (**self).clone();
+        let note = self.of(original).cloned();
+        let fields = Arc::new(fields);
+        if let Some(note) = note {
+            notes.0.insert(Arc::as_ptr(&fields) as usize, note);
+        }
+        (Value::Map(fields), Arc::new(notes))
+    }
+}
+
 /// A JSON document ready for templates.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {

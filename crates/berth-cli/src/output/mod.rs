@@ -2,5 +2,6 @@
 
 pub(crate) mod document;
 pub(crate) mod list;
+pub(crate) mod progress;
 pub(crate) mod template;
 pub(crate) mod text;

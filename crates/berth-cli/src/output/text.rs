@@ -36,7 +36,16 @@ pub(crate) fn ellipsis(text: &str, width: usize) -> String {
 
 /// Tab-separated lines as columns: at least ten wide, three spaces apart.
 pub(crate) fn align(lines: &str) -> String {
-    let mut writer = tabwriter::TabWriter::new(Vec::new()).minwidth(7).padding(3);
+    align_to(lines, 10)
+}
+
+/// Tab-separated lines as columns at least `width` wide, three spaces apart.
+pub(crate) fn align_to(lines: &str, width: usize) -> String {
+    /// Spaces between columns.
+    const APART: usize = 3;
+    let mut writer = tabwriter::TabWriter::new(Vec::new())
+        .minwidth(width.saturating_sub(APART))
+        .padding(APART);
     // Writing to memory does not fail.
     let _ = writer.write_all(lines.as_bytes());
     let bytes = writer.into_inner().unwrap_or_default();

@@ -1,0 +1,245 @@
+//! `create`, and what `run` shares with it: the request, the missing image, the id file.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+
+use berth_api::{Client, ClientError, ContainerCreateBody, ContainerCreateResponse};
+use berth_types::platform::Platform;
+use berth_types::reference::Reference;
+
+use super::container_request::{self, Surroundings};
+use super::{Arity, Spec, container_flags, pull};
+use crate::failure::Failure;
+use crate::flags::{Operands, Parsed};
+use crate::options::environment::reason;
+use crate::session::{self, Session};
+use crate::terminal;
+
+pub(crate) const SPEC: Spec = Spec {
+    group: "container",
+    names: &["create"],
+    top: &["create"],
+    usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    about: "Make a new container without starting it",
+    flags: container_flags::shared,
+    operands: Operands::EndFlags,
+    arity: Arity::AtLeast(1),
+    run,
+};
+
+fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
+    let body = request(session, parsed, "create")?;
+    session.block_on(async {
+        let client = session.client()?;
+        let created = create(session, &client, parsed, &body)
+            .await
+            .map_err(|error| error.into_failure(session))?;
+        session::print(&format!("{}\n", created.id))
+    })
+}
+
+/// The request that the flags ask for. Mistakes end with status 125, like those in the flags.
+pub(crate) fn request(
+    session: &Session,
+    parsed: &Parsed,
+    command: &str,
+) -> Result<ContainerCreateBody, Failure> {
+    let pull = parsed.text("pull");
+    if !matches!(pull, "always" | "missing" | "never") {
+        let reason = format!(
+            "invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
+        );
+        return Err(refused(session, command, &reason));
+    }
+    let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let config = session.config()?;
+    let proxies = if config.proxies.is_empty() {
+        None
+    } else {
+        let (host, _) = session.host()?;
+        config
+            .proxies
+            .get(&host.to_string())
+            .or_else(|| config.proxies.get("default"))
+    };
+    let surroundings = Surroundings {
+        look_up: &|name| std::env::var(name).ok(),
+        directory: &directory,
+        proxies: proxies
+            .map(|proxies| proxies.variables())
+            .unwrap_or_default(),
+    };
+    let mut body = container_request::build(parsed, &surroundings)
+        .map_err(|reason| refused(session, command, &reason))?;
+    if let Some(host_config) = &mut body.host_config {
+        let (height, width) = terminal::output_size();
+        host_config.console_size = [height, width];
+    }
+    Ok(body)
+}
+
+/// An error with a pointer to the help text, status 125.
+pub(crate) fn refused(session: &Session, command: &str, reason: &str) -> Failure {
+    Failure::refused(with_pointer(session, command, reason))
+}
+
+/// `docker: REASON` and where help is.
+pub(crate) fn with_pointer(session: &Session, command: &str, reason: &str) -> String {
+    let name = session.program.name();
+    format!("{name}: {reason}\n\nRun '{name} {command} --help' for more information")
+}
+
+/// Why there is no container.
+pub(crate) enum CreateError {
+    /// The engine said no.
+    Engine(ClientError),
+    /// Something on this side.
+    Own(Failure),
+}
+
+impl From<Failure> for CreateError {
+    fn from(failure: Failure) -> Self {
+        Self::Own(failure)
+    }
+}
+
+impl CreateError {
+    /// The failure with the status of an ordinary command.
+    pub(crate) fn into_failure(self, session: &Session) -> Failure {
+        match self {
+            Self::Engine(error) => session.failure(error),
+            Self::Own(failure) => failure,
+        }
+    }
+}
+
+/// Creates the container; a missing image is pulled first.
+pub(crate) async fn create(
+    session: &Session,
+    client: &Client,
+    parsed: &Parsed,
+    body: &ContainerCreateBody,
+) -> Result<ContainerCreateResponse, CreateError> {
+    let mut id_file = IdFile::prepare(parsed.text("cidfile"))?;
+    let platform = platform(parsed)?;
+    let image = body.config.image.as_str();
+    let reference = Reference::parse(image);
+    // Sixty-four hexadecimal digits are an id, which cannot be pulled.
+    let is_id = image.len() == 64 && image.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Err(error) = &reference
+        && !is_id
+    {
+        return Err(Failure::new(error.to_string()).into());
+    }
+    let quiet = parsed.switch("quiet");
+    if parsed.text("pull") == "always" {
+        pull::pull(
+            session,
+            client,
+            image,
+            &platform,
+            quiet,
+            pull::Output::Stderr,
+        )
+        .await?;
+    }
+    let name = parsed.text("name");
+    let created = match client.container_create(name, &platform, body).await {
+        Err(error) if error.is_not_found() && parsed.text("pull") == "missing" && !is_id => {
+            if let (Ok(reference), false) = (&reference, quiet) {
+                let full = reference.clone().with_default_tag();
+                session.warn(&format!(
+                    "Unable to find image '{}' locally",
+                    full.familiar()
+                ));
+            }
+            pull::pull(
+                session,
+                client,
+                image,
+                &platform,
+                quiet,
+                pull::Output::Stderr,
+            )
+            .await?;
+            client.container_create(name, &platform, body).await
+        }
+        other => other,
+    };
+    let created = created.map_err(CreateError::Engine)?;
+    for warning in &created.warnings {
+        session.warn(&format!("WARNING: {warning}"));
+    }
+    id_file.write(&created.id)?;
+    Ok(created)
+}
+
+/// The platform asked for, by flag or environment.
+fn platform(parsed: &Parsed) -> Result<String, Failure> {
+    let platform = match parsed.text("platform") {
+        "" => std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
+        given => given.to_owned(),
+    };
+    if !platform.is_empty() {
+        Platform::parse(&platform)
+            .map_err(|error| Failure::new(format!("error parsing specified platform: {error}")))?;
+    }
+    Ok(platform)
+}
+
+/// `--cidfile`: made before the container, so that a file in use stops everything, and taken away
+/// again when there is no container to write down.
+struct IdFile {
+    path: String,
+    file: Option<File>,
+}
+
+impl IdFile {
+    fn prepare(path: &str) -> Result<Self, Failure> {
+        if path.is_empty() {
+            return Ok(Self {
+                path: String::new(),
+                file: None,
+            });
+        }
+        let opened = OpenOptions::new().write(true).create_new(true).open(path);
+        let file = opened.map_err(|error| {
+            if error.kind() == std::io::ErrorKind::AlreadyExists {
+                Failure::new(format!(
+                    "container ID file found, make sure the other container isn't running or delete {path}"
+                ))
+            } else {
+                Failure::new(format!("failed to create the container ID file: open {path}: {}", reason(&error)))
+            }
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: Some(file),
+        })
+    }
+
+    fn write(&mut self, id: &str) -> Result<(), Failure> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        file.write_all(id.as_bytes()).map_err(|error| {
+            Failure::new(format!(
+                "failed to write the container ID ({id}) to file: write {}: {}",
+                self.path,
+                reason(&error)
+            ))
+        })?;
+        self.file = None;
+        Ok(())
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // Nothing was written, so nobody misses it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

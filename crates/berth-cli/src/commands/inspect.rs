@@ -1,0 +1,212 @@
+//! `inspect`: everything the engine knows of something.
+
+use berth_api::{Client, ClientError};
+use serde_json::Value;
+
+use super::{Arity, Spec};
+use crate::failure::Failure;
+use crate::flags::{Flag, Operands, Parsed};
+use crate::output::document::Document;
+use crate::output::template::{Functions, Template};
+use crate::session::{self, Session};
+
+pub(crate) const ANY: Spec = Spec {
+    group: "",
+    names: &["inspect"],
+    top: &[],
+    usage: "[OPTIONS] NAME|ID [NAME|ID...]",
+    about: "Show everything known of containers, images and networks",
+    flags: || {
+        vec![
+            format_flag(),
+            Flag::switch("size", "Show sizes on disk, if it is a container").short('s'),
+            Flag::text(
+                "type",
+                "Look only for this type: container, image or network",
+            ),
+        ]
+    },
+    operands: Operands::Mixed,
+    arity: Arity::AtLeast(1),
+    run: any,
+};
+
+pub(crate) const CONTAINER: Spec = Spec {
+    group: "container",
+    names: &["inspect"],
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    about: "Show everything known of containers",
+    flags: || {
+        vec![
+            format_flag(),
+            Flag::switch("size", "Show sizes on disk").short('s'),
+        ]
+    },
+    run: container,
+    ..ANY
+};
+
+pub(crate) const IMAGE: Spec = Spec {
+    group: "image",
+    names: &["inspect"],
+    usage: "[OPTIONS] IMAGE [IMAGE...]",
+    about: "Show everything known of images",
+    flags: || {
+        vec![
+            format_flag(),
+            Flag::text("platform", "Show this platform of the image"),
+        ]
+    },
+    run: image,
+    ..ANY
+};
+
+fn format_flag() -> Flag {
+    Flag::text("format", "Format with 'json' or a Go template").short('f')
+}
+
+/// What may be looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Container,
+    Image,
+    Network,
+}
+
+fn container(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
+    show(
+        session,
+        parsed,
+        &[Kind::Container],
+        parsed.switch("size"),
+        false,
+    )
+}
+
+fn image(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
+    if parsed.given("platform") {
+        return Err(Failure::new(
+            "inspect one platform of an image: images with several platforms are not available in this version",
+        ));
+    }
+    show(session, parsed, &[Kind::Image], false, false)
+}
+
+fn any(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
+    let kinds: &[Kind] = match parsed.text("type") {
+        "" if !parsed.given("type") => &[Kind::Container, Kind::Image, Kind::Network],
+        "container" => &[Kind::Container],
+        "image" => &[Kind::Image],
+        "network" => &[Kind::Network],
+        "" => {
+            return Err(Failure::new(
+                "type is empty: must be one of \"container\", \"image\" or \"network\"",
+            ));
+        }
+        other => {
+            return Err(Failure::new(format!(
+                "unknown type: \"{other}\": must be one of \"container\", \"image\" or \"network\""
+            )));
+        }
+    };
+    show(session, parsed, kinds, parsed.switch("size"), true)
+}
+
+async fn find(client: &Client, kind: Kind, name: &str, size: bool) -> Result<Value, ClientError> {
+    match kind {
+        Kind::Container => client.container_inspect_raw(name, size).await,
+        Kind::Image => client.image_inspect_raw(name).await,
+        Kind::Network => {
+            let network = client.network_inspect(name).await?;
+            Ok(serde_json::to_value(network).unwrap_or_default())
+        }
+    }
+}
+
+fn show(
+    session: &Session,
+    parsed: &Parsed,
+    kinds: &[Kind],
+    size: bool,
+    any: bool,
+) -> Result<(), Failure> {
+    let format = parsed.text("format");
+    let template = match format {
+        "" | "json" => None,
+        template => Some(Template::parse(
+            &template.replace("\\t", "\t").replace("\\n", "\n"),
+        )?),
+    };
+    session.block_on(async {
+        let client = session.client()?;
+        let mut failures: Vec<String> = Vec::new();
+        let mut found = Vec::new();
+        let mut text = String::new();
+        'names: for name in &parsed.operands {
+            for kind in kinds {
+                match find(&client, *kind, name, size).await {
+                    Ok(value) => {
+                        match &template {
+                            None => found.push(value),
+                            Some(template) => {
+                                let document = Document::new(&value);
+                                match template.render(
+                                    &document.value,
+                                    &document.notes,
+                                    Functions::Values,
+                                ) {
+                                    Ok(line) => text.push_str(&format!("{line}\n")),
+                                    Err(reason) => {
+                                        session::print(&text)?;
+                                        return Err(Failure::new(reason));
+                                    }
+                                }
+                            }
+                        }
+                        continue 'names;
+                    }
+                    // 501: an engine that does not have this kind of thing.
+                    Err(error) if any && matches!(error.status(), Some(404 | 501)) => {}
+                    Err(error) => {
+                        let fatal = error.status().is_none();
+                        failures.push(session.explain(&error));
+                        if fatal {
+                            break 'names;
+                        }
+                        continue 'names;
+                    }
+                }
+            }
+            failures.push(match kinds {
+                [Kind::Container] => format!("error: no such container: {name}"),
+                [Kind::Image] => format!("error: no such image: {name}"),
+                [Kind::Network] => format!("error: no such network: {name}"),
+                _ => format!("error: no such object: {name}"),
+            });
+        }
+        if template.is_none() {
+            text = match format {
+                "json" => format!("{}\n", Value::Array(found)),
+                _ => format!("{}\n", indented(&Value::Array(found))),
+            };
+        }
+        session::print(&text)?;
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::new(failures.join("\n")))
+        }
+    })
+}
+
+/// JSON with four spaces for each level.
+pub(crate) fn indented(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    match serde::Serialize::serialize(value, &mut serializer) {
+        Ok(()) => String::from_utf8(bytes).unwrap_or_default(),
+        // A value that was read from JSON can be written as JSON.
+        Err(_) => value.to_string(),
+    }
+}
