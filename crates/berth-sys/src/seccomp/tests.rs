@@ -22,7 +22,7 @@ fn run(instructions: &[Instruction], call: Call) -> (u32, usize) {
         8 | 12 => 0,
         _ => {
             let argument = call.arguments[(offset as usize - 16) / 8];
-            if offset % 8 == 0 {
+            if offset.is_multiple_of(8) {
                 argument as u32
             } else {
                 (argument >> 32) as u32
