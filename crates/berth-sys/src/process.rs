@@ -155,7 +155,7 @@ impl Child {
     /// Waits for the end of the process and reaps it.
     pub fn wait(&self) -> Result<ExitStatus> {
         loop {
-            if let Some(reaped) = reap(ReapTarget::Descriptor(self.pidfd.as_fd()), false)? {
+            if let Some(reaped) = reap(ReapTarget::PidFd(self.pidfd.as_fd()), false)? {
                 return Ok(reaped.status);
             }
         }
@@ -175,7 +175,7 @@ pub enum ReapTarget<'a> {
     /// The child with this id.
     Pid(i32),
     /// The child behind this pidfd.
-    Descriptor(BorrowedFd<'a>),
+    PidFd(BorrowedFd<'a>),
 }
 
 /// A child that ended and is reaped.
@@ -192,7 +192,7 @@ pub fn reap(target: ReapTarget<'_>, no_hang: bool) -> Result<Option<Reaped>> {
     let (kind, id) = match target {
         ReapTarget::Any => (libc::P_ALL, 0),
         ReapTarget::Pid(pid) => (libc::P_PID, pid as libc::id_t),
-        ReapTarget::Descriptor(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t),
+        ReapTarget::PidFd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t),
     };
     // __WALL: children made with CLONE_PARENT by a helper have no exit signal and would be left out.
     let mut options = libc::WEXITED | libc::__WALL;
@@ -623,4 +623,38 @@ pub fn resource_limit(resource: u32) -> Result<(u64, u64)> {
         ));
     }
     Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Sets the NUMA memory policy of this process: `mode` with its flags (`MPOL_*`), and the nodes.
+pub fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
+    /// Nodes a mask has room for, as many as the kernel can be built for.
+    const NODES: usize = 1024;
+    const WORD: usize = libc::c_ulong::BITS as usize;
+    let mut mask: [libc::c_ulong; NODES / WORD] = [0; NODES / WORD];
+    for node in nodes.iter().filter(|node| **node < NODES) {
+        mask[node / WORD] |= 1 << (node % WORD);
+    }
+    // set_mempolicy(2) wants one more than the number of bits, and no mask at all for an empty one.
+    let (pointer, bits) = if nodes.is_empty() {
+        (std::ptr::null(), 0)
+    } else {
+        (mask.as_ptr(), NODES + 1)
+    };
+    // SAFETY: the mask is valid during the call and its size is told.
+    if unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) } != 0 {
+        return Err(Error::new(
+            format!("set memory policy {mode:#x}"),
+            std::io::Error::last_os_error(),
+        ));
+    }
+    Ok(())
+}
+
+/// Limits this process to the given CPUs.
+pub fn set_affinity(cpus: &[usize]) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    for cpu in cpus.iter().filter(|cpu| **cpu < rustix::thread::CpuSet::MAX_CPU) {
+        set.set(*cpu);
+    }
+    rustix::thread::sched_setaffinity(None, &set).attempt(|| "set the CPUs of a process")
 }

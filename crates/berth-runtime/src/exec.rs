@@ -1,0 +1,303 @@
+//! `exec`: one more process in a running container.
+//!
+//! The new process is born in the container's control group and PID namespace, cannot be traced from inside until it
+//! executes its program (CVE-2016-9962), enters the other namespaces by the first process' pidfd, and then takes the
+//! same last steps as a first process.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use berth_sys::cgroup::JoinHandle;
+use berth_sys::namespace::{self, Kind};
+use berth_sys::seccomp::{Flags, Program};
+use berth_sys::terminal::{self, WindowSize};
+use berth_sys::{Error, fs, path, process, signal, socket};
+use oci_spec::runtime::Process;
+use rustix::fs::{Mode, OFlags};
+
+use crate::container::Container;
+use crate::create::{StdioRequest, descriptors, notify_target};
+use crate::credentials::{self, Execution, Labels, NotifyTarget};
+use crate::error::RuntimeError;
+use crate::first_process::{become_root, own_pid, set_pid, take_terminal};
+use crate::handshake::{Listener, Message, Speaker};
+use crate::limits;
+use crate::plan::process::ProcessPlan;
+use crate::plan::{SetupPlan, process as process_plan};
+use crate::root::open_proc;
+use crate::seccomp::Filter;
+use crate::state::Status;
+
+/// A process to run in a container.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// Where containers' states are kept.
+    pub state_root: PathBuf,
+    /// Id of the container.
+    pub id: String,
+    /// The process.
+    pub process: Process,
+    /// Its standard descriptors.
+    pub stdio: StdioRequest,
+    /// How many descriptors after 0 to 2 it inherits.
+    pub preserve_descriptors: u32,
+    /// Also in a paused container (it will not run before that is resumed).
+    pub ignore_paused: bool,
+}
+
+/// A process that executes its program.
+#[derive(Debug)]
+pub struct ExecProcess {
+    /// Its id in the caller's PID namespace.
+    pub pid: i32,
+    /// Its handle.
+    pub pidfd: OwnedFd,
+    /// Master of its terminal, when it was asked with one.
+    pub console: Option<OwnedFd>,
+    /// What was not done exactly as asked, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Starts a process in a running container. Returns when its program was executed, or with the reason why not.
+///
+/// The process becomes the caller's child, which the caller reaps; one that failed is reaped here.
+pub fn exec(request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
+    let container = Container::load(&request.state_root, &request.id)?;
+    match container.status() {
+        Status::Running | Status::Created => {}
+        Status::Paused if request.ignore_paused => {}
+        Status::Stopped => {
+            return Err(RuntimeError::NotRunning { id: request.id });
+        }
+        status => {
+            return Err(RuntimeError::WrongStatus {
+                id: request.id,
+                operation: "exec in",
+                status,
+            });
+        }
+    }
+    let plan = process_plan::plan(&request.process, "process")?;
+    if plan.terminal != matches!(request.stdio, StdioRequest::Terminal) {
+        return Err(RuntimeError::invalid(
+            "process.terminal",
+            "does not agree with the descriptors the caller gave",
+        ));
+    }
+    let spec = container.spec()?;
+    let setup = SetupPlan::of(&spec)?;
+    let filter = load_filter(container.directory().filter().as_path())?;
+    let not_running = || RuntimeError::NotRunning {
+        id: request.id.clone(),
+    };
+    let join = container.cgroup().ok_or_else(not_running)?.join_handle()?;
+    let cgroup = container.cgroup().and_then(|cgroup| cgroup.directory_fd());
+    let target = container.pidfd().ok_or_else(not_running)?;
+    let notify = notify_target(&spec, filter.as_ref(), container.record())?;
+    let mut notes = Vec::new();
+    credentials::check_labels(&plan, &mut notes);
+    let (ours, theirs) = socket::seqpacket_pair()?;
+    let newcomer = Newcomer {
+        plan: &plan,
+        setup: &setup,
+        target: target
+            .try_clone_to_owned()
+            .map_err(|cause| Error::new("copy a descriptor", cause))?,
+        speaker: Speaker::new(theirs),
+        join: &join,
+        filter: filter.as_ref(),
+        notify,
+        stdio: request.stdio,
+        preserve_descriptors: request.preserve_descriptors,
+    };
+    let child = clone_newcomer(newcomer, cgroup)?;
+    let listener = Listener::new(ours);
+    let mut console = None;
+    let failure = loop {
+        match listener.next() {
+            Ok(Message::Console(master)) => console = Some(master),
+            Ok(Message::Note(text)) => notes.push(text),
+            Ok(Message::Ready) => {}
+            Ok(Message::Failed(error)) => break error,
+            // Closed by execve(2), or by an early end.
+            Ok(Message::Closed) => {
+                return Ok(ExecProcess {
+                    pid: child.pid,
+                    pidfd: child.pidfd,
+                    console,
+                    notes,
+                });
+            }
+            Ok(other) => {
+                break RuntimeError::Vanished {
+                    how: format!("it said {other:?}"),
+                };
+            }
+            Err(error) => break error,
+        }
+    };
+    let _ = child.signal(9);
+    child.wait()?;
+    Err(failure)
+}
+
+/// The process before its program.
+struct Newcomer<'a> {
+    plan: &'a ProcessPlan,
+    setup: &'a SetupPlan,
+    /// Handle of the container's first process.
+    target: OwnedFd,
+    speaker: Speaker,
+    join: &'a JoinHandle,
+    filter: Option<&'a Filter>,
+    notify: Option<NotifyTarget>,
+    stdio: StdioRequest,
+    preserve_descriptors: u32,
+}
+
+fn clone_newcomer(
+    newcomer: Newcomer<'_>,
+    cgroup: Option<std::os::fd::BorrowedFd<'_>>,
+) -> Result<process::Child, RuntimeError> {
+    let has = |kind: Kind| newcomer.setup.makes(kind) || newcomer.setup.joins(kind).is_some();
+    let mut own_pid_namespace = None;
+    if has(Kind::Pid) {
+        own_pid_namespace = Some(namespace::open(Path::new("/proc/self/ns/pid"))?);
+        namespace::enter_of_process(&newcomer.target, process::CLONE_NEWPID)?;
+    }
+    let mut flags = 0;
+    for kind in namespace::ALL {
+        if kind != Kind::Pid && has(kind) {
+            flags |= kind.flag();
+        }
+    }
+    // CPUs before the group is joined (config.md, "execCPUAffinity").
+    let initial = newcomer.plan.initial_cpus.clone();
+    process::set_dumpable(false)?;
+    let request = process::CloneRequest {
+        flags: 0,
+        cgroup: if initial.is_some() { None } else { cgroup },
+    };
+    let unified_done = request.cgroup.is_some();
+    let made = process::clone_process(&request, || newcomer.run(flags, unified_done));
+    process::set_dumpable(true)?;
+    if let Some(own) = own_pid_namespace {
+        namespace::enter(own, Kind::Pid)?;
+    }
+    Ok(made?)
+}
+
+impl Newcomer<'_> {
+    fn run(mut self, flags: u64, unified_done: bool) -> i32 {
+        let Err(error) = self.enter_and_execute(flags, unified_done);
+        self.speaker.failed(&error);
+        1
+    }
+
+    fn enter_and_execute(
+        &mut self,
+        flags: u64,
+        unified_done: bool,
+    ) -> Result<process::Never, RuntimeError> {
+        signal::reset()?;
+        if let Some(cpus) = &self.plan.initial_cpus {
+            process::set_affinity(cpus)?;
+        }
+        self.join
+            .join_current(unified_done)
+            .map_err(|cause| Error::new("join the control group", cause))?;
+        if let Some(cpus) = &self.plan.final_cpus {
+            process::set_affinity(cpus)?;
+        }
+        let proc = open_proc()?;
+        let labels = Labels::of(self.plan);
+        if let Some(target) = &mut self.notify {
+            set_pid(&mut target.document, own_pid(&proc)?)?;
+        }
+        namespace::enter_of_process(&self.target, flags)?;
+        if flags & process::CLONE_NEWUSER != 0 {
+            become_root()?;
+        }
+        rustix::process::setsid().map_err(|errno| Error::new("start a session", errno))?;
+        if let Some(persona) = self.setup.personality {
+            process::set_personality(persona)?;
+        }
+        if let Some((mode, nodes)) = &self.setup.memory_policy {
+            process::set_memory_policy(*mode, nodes)?;
+        }
+        match descriptors(&self.stdio) {
+            Some(descriptors) => credentials::place_stdio(descriptors)?,
+            None if self.plan.terminal => {
+                let pair = open_terminal()?;
+                take_terminal(&pair, self.plan)?;
+                self.speaker.console(&pair.master)?;
+            }
+            None => {}
+        }
+        let mut notes = Vec::new();
+        let settled = credentials::settle(self.plan, &proc, &mut notes)?;
+        for note in &notes {
+            self.speaker.note(note)?;
+        }
+        Err(credentials::execute(Execution {
+            plan: self.plan,
+            settled,
+            labels,
+            filter: self.filter,
+            notify: self.notify.take(),
+            proc: &proc,
+            preserve_descriptors: self.preserve_descriptors,
+        }))
+    }
+}
+
+/// A terminal of the devpts we now see at /dev/pts, which the container could have replaced: hence the check.
+fn open_terminal() -> Result<terminal::Pair, RuntimeError> {
+    let root = path::Root::open(Path::new("/"))?;
+    let devpts = root.open_at(
+        Path::new("/dev/pts"),
+        OFlags::RDONLY | OFlags::DIRECTORY,
+        Mode::empty(),
+    )?;
+    path::check_magic(&devpts, path::DEVPTS_SUPER_MAGIC, "/dev/pts")?;
+    Ok(terminal::open_pair_in(devpts.as_fd())?)
+}
+
+/// Sets the size of a process' terminal.
+pub fn resize(console: impl AsFd, size: WindowSize) -> Result<(), RuntimeError> {
+    Ok(terminal::set_window_size(console, size)?)
+}
+
+/// A filter as kept with the container: its flags in one byte, then the program.
+pub(crate) fn encode_filter(filter: &Filter) -> Vec<u8> {
+    let flags = filter.flags;
+    let mut bytes = vec![
+        u8::from(flags.synchronize_threads)
+            | u8::from(flags.log) << 1
+            | u8::from(flags.allow_speculation) << 2
+            | u8::from(flags.wait_killable) << 3,
+    ];
+    bytes.extend_from_slice(&filter.program.to_bytes());
+    bytes
+}
+
+fn load_filter(file: &Path) -> Result<Option<Filter>, RuntimeError> {
+    let bytes = match fs::read_bounded(file, limits::CONFIGURATION_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some((bits, program)) = bytes.split_first() else {
+        return Err(Error::invalid(format!("read {}", file.display()), "it is empty").into());
+    };
+    Ok(Some(Filter {
+        program: Program::from_bytes(program)?,
+        flags: Flags {
+            synchronize_threads: bits & 1 != 0,
+            log: bits & 2 != 0,
+            allow_speculation: bits & 4 != 0,
+            wait_killable: bits & 8 != 0,
+        },
+        notes: Vec::new(),
+    }))
+}
