@@ -14,6 +14,9 @@ pub enum MonitorError {
     /// A system call, with its attempt and object.
     #[error(transparent)]
     System(#[from] berth_sys::Error),
+    /// The runtime could not do what was asked.
+    #[error(transparent)]
+    Runtime(#[from] berth_runtime::RuntimeError),
     /// An outside runtime program refused.
     #[error("{program} {command}: {message}")]
     Program {
@@ -73,6 +76,7 @@ impl MonitorError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::System(error) => error.kind(),
+            Self::Runtime(error) => error.kind(),
             Self::Program {
                 failure: Some(_), ..
             } => ErrorKind::InvalidArgument,
@@ -93,6 +97,10 @@ impl MonitorError {
         match self {
             Self::Program { failure, .. } => *failure,
             Self::Refused(failure) => failure.start_failure,
+            Self::Runtime(error) => error.start_failure().map(|failure| match failure {
+                berth_runtime::StartFailure::NotFound => StartFailure::NotFound,
+                berth_runtime::StartFailure::NotExecutable => StartFailure::NotExecutable,
+            }),
             _ => None,
         }
     }

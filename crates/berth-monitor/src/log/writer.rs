@@ -33,6 +33,8 @@ pub(crate) struct LogWriter {
     /// Encoded entries that are not written yet, and how many.
     out: Vec<u8>,
     out_entries: u64,
+    /// `out` begins with an entry that tells of missing ones.
+    marked: bool,
     /// What the clock says, second by second.
     text: TimeText,
     missing: Missing,
@@ -75,6 +77,7 @@ impl LogWriter {
             last_time: 0,
             out: Vec::new(),
             out_entries: 0,
+            marked: false,
             text: TimeText::default(),
             missing: Missing::default(),
             queue: VecDeque::new(),
@@ -250,6 +253,7 @@ impl LogWriter {
             self.append(StreamKind::Stderr, text.as_bytes(), true, time);
             // Not counted: if it cannot be written, it is made anew with the right number.
             self.out_entries = 0;
+            self.marked = true;
         }
         self.append(stream, line, complete, time);
     }
@@ -284,22 +288,29 @@ impl LogWriter {
         if self.out.is_empty() {
             return;
         }
-        let result = match &mut self.file {
-            Some(file) => file.write_all(&self.out),
-            None => Err(io::Error::from(io::ErrorKind::NotFound)),
+        let (written, result) = match &self.file {
+            Some(file) => write_as_far_as_possible(file, &self.out),
+            None => (0, Err(io::Error::from(io::ErrorKind::NotFound))),
         };
         let entries = std::mem::take(&mut self.out_entries);
+        let marked = std::mem::take(&mut self.marked);
         match result {
             Ok(()) => {
                 self.size += self.out.len() as u64;
                 self.missing = Missing::default();
             }
             Err(error) => {
-                // A part may have been written; readers must not see half an entry before the next whole one.
+                let (length, kept) = whole_entries(self.settings.driver, &self.out[..written]);
+                self.size += length as u64;
+                // Readers must not see half an entry before the next whole one.
                 if let Some(file) = &self.file {
                     let _ = file.set_len(self.size);
                 }
-                self.lose(entries, &error.to_string());
+                if marked && kept > 0 {
+                    self.missing = Missing::default();
+                }
+                let kept = kept.saturating_sub(u64::from(marked));
+                self.lose(entries - kept.min(entries), &error.to_string());
             }
         }
         self.out.clear();
@@ -401,6 +412,45 @@ impl LogWriter {
             self.compress_next();
         } else {
             let _ = berth_sys::fs::remove_file(&temporary);
+        }
+    }
+}
+
+fn write_as_far_as_possible(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+/// How many bytes of `bytes` are whole entries, and how many entries these are.
+fn whole_entries(driver: LogDriver, bytes: &[u8]) -> (usize, u64) {
+    let mut length = 0;
+    let mut count = 0;
+    loop {
+        let rest = &bytes[length..];
+        let next = match driver {
+            LogDriver::Local => match local::frame(rest) {
+                local::Record::Whole(length, _) => Some(length),
+                _ => None,
+            },
+            LogDriver::JsonFile | LogDriver::None => rest
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map(|end| end + 1),
+        };
+        match next {
+            Some(next) => {
+                length += next;
+                count += 1;
+            }
+            None => return (length, count),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Who makes the container: our runtime as a library, or another one as a program.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
+use berth_runtime::{
+    Container, CreateRequest, ExecProcess, ExecRequest, RootSource, RuntimeError, StdioRequest,
+};
 use berth_sys::cgroup::{Cgroup, Hierarchy};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 
@@ -33,13 +37,17 @@ impl<T> Made<T> {
 }
 
 /// A container, and what is needed to handle it.
-pub(super) struct Backend {
-    maker: Maker,
-    cgroup: Option<Cgroup>,
-}
-
-enum Maker {
-    Program(ProgramContainer),
+pub(super) enum Backend {
+    /// `None` once it is deleted.
+    Builtin {
+        container: Option<Box<Container>>,
+        state_root: PathBuf,
+    },
+    /// The control group is known when `config.json` told it.
+    Program {
+        program: ProgramContainer,
+        cgroup: Option<Cgroup>,
+    },
 }
 
 /// Creates the container. Without `ends` it gets a terminal.
@@ -50,19 +58,76 @@ pub(super) fn create(
     ends: Option<ProcessEnds>,
 ) -> Result<Made<Backend>, MonitorError> {
     match &request.runtime {
-        RuntimeChoice::Builtin => Err(MonitorError::State(
-            "the built-in runtime is not linked".into(),
-        )),
+        RuntimeChoice::Builtin => create_builtin(request, spec, root, ends),
         RuntimeChoice::Program { path, args } => {
             let program = ProgramContainer::new(request, path, args);
-            let made = program.create(root, ends)?;
+            let made = program.create(root, ends, first_argument(spec.process().as_ref()))?;
             let cgroup = outside_cgroup(&spec);
-            Ok(made.with(Backend {
-                maker: Maker::Program(program),
-                cgroup,
-            }))
+            Ok(made.with(Backend::Program { program, cgroup }))
         }
     }
+}
+
+fn create_builtin(
+    request: &LaunchRequest,
+    spec: Spec,
+    root: Option<OwnedFd>,
+    ends: Option<ProcessEnds>,
+) -> Result<Made<Backend>, MonitorError> {
+    let mut wanted = CreateRequest::new(
+        &request.id,
+        request.bundle.clone(),
+        spec,
+        request.state_root.clone(),
+    );
+    wanted.root = root.map_or(RootSource::Bundle, RootSource::Detached);
+    wanted.stdio = stdio(ends);
+    wanted.seccomp_cache.clone_from(&request.seccomp_cache);
+    let mut container = berth_runtime::create(wanted)?;
+    let console = container.console.take();
+    let notes = std::mem::take(&mut container.notes);
+    let pid = container.pid();
+    let pidfd = container.pidfd().map(|pidfd| pidfd.try_clone_to_owned());
+    let mut backend = Backend::Builtin {
+        container: Some(Box::new(container)),
+        state_root: request.state_root.clone(),
+    };
+    match pidfd {
+        Some(Ok(pidfd)) => Ok(Made {
+            backend,
+            pid,
+            pidfd,
+            console,
+            notes,
+        }),
+        other => {
+            backend.delete();
+            let reason = other
+                .and_then(Result::err)
+                .map_or("it has ended".into(), |e| e.to_string());
+            Err(MonitorError::State(format!(
+                "the container's first process cannot be watched: {reason}"
+            )))
+        }
+    }
+}
+
+fn stdio(ends: Option<ProcessEnds>) -> StdioRequest {
+    match ends {
+        None => StdioRequest::Terminal,
+        Some(ends) => StdioRequest::Descriptors {
+            stdin: ends.stdin,
+            stdout: ends.stdout,
+            stderr: ends.stderr,
+        },
+    }
+}
+
+fn first_argument(process: Option<&Process>) -> &str {
+    process
+        .and_then(|process| process.args().as_ref())
+        .and_then(|arguments| arguments.first())
+        .map_or("", String::as_str)
 }
 
 /// Where an outside runtime put the container, as far as `config.json` told it. Only a convenience: without it out-of-memory
@@ -74,31 +139,47 @@ fn outside_cgroup(spec: &Spec) -> Option<Cgroup> {
 }
 
 impl Backend {
-    pub(super) fn cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup.as_ref()
+    /// The container of the built-in runtime.
+    fn container<'a>(
+        container: &'a mut Option<Box<Container>>,
+    ) -> Result<&'a mut Container, MonitorError> {
+        container
+            .as_deref_mut()
+            .ok_or_else(|| MonitorError::State("the container is deleted".into()))
     }
 
-    pub(super) fn start(&mut self) -> Result<(), MonitorError> {
-        match &mut self.maker {
-            Maker::Program(program) => program.start(),
+    pub(super) fn cgroup(&self) -> Option<&Cgroup> {
+        match self {
+            Self::Builtin { container, .. } => container.as_ref()?.cgroup(),
+            Self::Program { cgroup, .. } => cgroup.as_ref(),
         }
     }
 
-    pub(super) fn kill(&self, signal: i32, all: bool) -> Result<(), MonitorError> {
-        match &self.maker {
-            Maker::Program(program) => program.kill(signal, all),
+    pub(super) fn start(&mut self) -> Result<(), MonitorError> {
+        match self {
+            Self::Builtin { container, .. } => Ok(Self::container(container)?.start()?),
+            Self::Program { program, .. } => program.start(),
+        }
+    }
+
+    pub(super) fn kill(&mut self, signal: i32, all: bool) -> Result<(), MonitorError> {
+        match self {
+            Self::Builtin { container, .. } => Ok(Self::container(container)?.kill(signal, all)?),
+            Self::Program { program, .. } => program.kill(signal, all),
         }
     }
 
     pub(super) fn pause(&mut self) -> Result<(), MonitorError> {
-        match &mut self.maker {
-            Maker::Program(program) => program.pause(),
+        match self {
+            Self::Builtin { container, .. } => Ok(Self::container(container)?.pause()?),
+            Self::Program { program, .. } => program.pause(),
         }
     }
 
     pub(super) fn resume(&mut self) -> Result<(), MonitorError> {
-        match &mut self.maker {
-            Maker::Program(program) => program.resume(),
+        match self {
+            Self::Builtin { container, .. } => Ok(Self::container(container)?.resume()?),
+            Self::Program { program, .. } => program.resume(),
         }
     }
 
@@ -107,15 +188,20 @@ impl Backend {
         &mut self,
         resources: &LinuxResources,
     ) -> Result<Vec<String>, MonitorError> {
-        match &mut self.maker {
-            Maker::Program(program) => program.update(resources).map(|()| Vec::new()),
+        match self {
+            Self::Builtin { container, .. } => Ok(Self::container(container)?.update(resources)?),
+            Self::Program { program, .. } => program.update(resources).map(|()| Vec::new()),
         }
     }
 
-    pub(super) fn processes(&self) -> Result<Vec<i32>, MonitorError> {
-        match (&self.maker, &self.cgroup) {
-            (Maker::Program(_), Some(cgroup)) => cgroup.processes().map_err(cgroup_error),
-            (Maker::Program(_), None) => Err(MonitorError::State(
+    pub(super) fn processes(&mut self) -> Result<Vec<i32>, MonitorError> {
+        match self {
+            Self::Builtin { container, .. } => Ok(Self::container(container)?.processes()?),
+            Self::Program {
+                cgroup: Some(cgroup),
+                ..
+            } => Ok(cgroup.processes().map_err(RuntimeError::Cgroup)?),
+            Self::Program { cgroup: None, .. } => Err(MonitorError::State(
                 "the container's control group is not known".into(),
             )),
         }
@@ -123,32 +209,71 @@ impl Backend {
 
     pub(super) fn exec(
         &mut self,
-        process: &Process,
+        process: Process,
         ends: Option<ProcessEnds>,
     ) -> Result<Made<()>, MonitorError> {
-        match &mut self.maker {
-            Maker::Program(program) => program.exec(process, ends),
-        }
-    }
-
-    /// The same for a container whose monitor is gone.
-    pub(super) fn clear(request: &LaunchRequest) -> Option<String> {
-        match &request.runtime {
-            RuntimeChoice::Builtin => None,
-            RuntimeChoice::Program { path, args } => {
-                ProgramContainer::new(request, path, args).delete()
+        match self {
+            Self::Builtin {
+                container,
+                state_root,
+            } => {
+                let made = berth_runtime::exec(ExecRequest {
+                    state_root: state_root.clone(),
+                    id: Self::container(container)?.id().to_owned(),
+                    process,
+                    stdio: stdio(ends),
+                    preserve_descriptors: 0,
+                    ignore_paused: false,
+                })?;
+                let ExecProcess {
+                    pid,
+                    pidfd,
+                    console,
+                    notes,
+                } = made;
+                Ok(Made {
+                    backend: (),
+                    pid,
+                    pidfd,
+                    console,
+                    notes,
+                })
+            }
+            Self::Program { program, .. } => {
+                program.exec(&process, ends, first_argument(Some(&process)))
             }
         }
     }
 
     /// Removes what is left of the container besides its directory. Returns what stayed, in words.
     pub(super) fn delete(&mut self) -> Option<String> {
-        match &mut self.maker {
-            Maker::Program(program) => program.delete(),
+        match self {
+            Self::Builtin { container, .. } => {
+                let error = container.take()?.delete(true).err()?;
+                Some(MonitorError::from(error).to_failure().message)
+            }
+            Self::Program { program, .. } => program.delete(),
         }
     }
-}
 
-fn cgroup_error(error: berth_sys::cgroup::CgroupError) -> MonitorError {
-    MonitorError::State(error.to_string())
+    /// The same for a container whose monitor is gone.
+    pub(super) fn clear(request: &LaunchRequest) -> Option<String> {
+        match &request.runtime {
+            RuntimeChoice::Builtin => {
+                let result = match Container::load(&request.state_root, &request.id) {
+                    Ok(container) => container.delete(true),
+                    Err(RuntimeError::NotExist { .. }) => {
+                        berth_runtime::remove_abandoned(&request.state_root, &request.id)
+                    }
+                    Err(error) => Err(error),
+                };
+                result
+                    .err()
+                    .map(|error| MonitorError::from(error).to_failure().message)
+            }
+            RuntimeChoice::Program { path, args } => {
+                ProgramContainer::new(request, path, args).delete()
+            }
+        }
+    }
 }

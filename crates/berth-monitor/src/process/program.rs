@@ -3,13 +3,14 @@
 //! Its root file system is mounted on `DIR/rootfs` in a mount namespace of the monitor's own, so nothing of it is seen by the host
 //! and nothing is left when the monitor is gone.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use berth_sys::mount::Propagation;
+use berth_sys::process::{self, CloneRequest, ExitStatus};
 use oci_spec::runtime::{LinuxResources, Process};
 use serde::Deserialize;
 
@@ -49,6 +50,7 @@ impl ProgramContainer {
         &self,
         root: Option<OwnedFd>,
         ends: Option<ProcessEnds>,
+        user_program: &str,
     ) -> Result<Made<()>, MonitorError> {
         if let Some(root) = root {
             self.mount_root(&root)?;
@@ -63,21 +65,24 @@ impl ProgramContainer {
         ];
         let console = self.console(ends.is_none(), &mut arguments)?;
         arguments.push((&self.id).into());
-        let made = self.run("create", &arguments, ends).and_then(|()| {
-            let pid = read_pid(&pid_file)?;
-            let pidfd = berth_sys::process::open_pidfd(pid)?;
-            let console = console
-                .as_ref()
-                .map(|socket| receive_console(socket))
-                .transpose()?;
-            Ok(Made {
-                backend: (),
-                pid,
-                pidfd,
-                console,
-                notes: Vec::new(),
-            })
-        });
+        let made = self
+            .run("create", &arguments, ends)
+            .map_err(|e| about(e, user_program))
+            .and_then(|()| {
+                let pid = read_pid(&pid_file)?;
+                let pidfd = berth_sys::process::open_pidfd(pid)?;
+                let console = console
+                    .as_ref()
+                    .map(|socket| receive_console(socket))
+                    .transpose()?;
+                Ok(Made {
+                    backend: (),
+                    pid,
+                    pidfd,
+                    console,
+                    notes: Vec::new(),
+                })
+            });
         self.remove_files(&[PID_FILE, CONSOLE_SOCKET]);
         if made.is_err() {
             self.delete();
@@ -138,6 +143,7 @@ impl ProgramContainer {
         &self,
         process: &Process,
         ends: Option<ProcessEnds>,
+        user_program: &str,
     ) -> Result<Made<()>, MonitorError> {
         let file = self.directory.join(PROCESS_FILE);
         let pid_file = self.directory.join(PID_FILE);
@@ -158,7 +164,8 @@ impl ProgramContainer {
             .console(ends.is_none(), &mut arguments)
             .and_then(|console| {
                 arguments.push((&self.id).into());
-                self.run("exec", &arguments, ends)?;
+                self.run("exec", &arguments, ends)
+                    .map_err(|error| about(error, user_program))?;
                 let pid = read_pid(&pid_file)?;
                 // The process may have ended, but it is our child and not reaped yet.
                 let pidfd = berth_sys::process::open_pidfd(pid)?;
@@ -186,6 +193,11 @@ impl ProgramContainer {
             None,
         );
         self.remove_files(&[ERROR_LOG]);
+        let root = self.directory.join(ROOT);
+        // Not there, or not ours, when the bundle came with its root.
+        if berth_sys::mount::detach(&root).is_ok() {
+            let _ = berth_sys::fs::remove_dir(&root);
+        }
         result.err().map(|error| error.to_failure().message)
     }
 
@@ -218,66 +230,83 @@ impl ProgramContainer {
     ) -> Result<(), MonitorError> {
         let log = self.directory.join(ERROR_LOG);
         berth_sys::fs::remove_file(&log)?;
-        let mut command = Command::new(&self.path);
-        command
-            .args(&self.arguments)
-            .args([OsStr::new("--root"), self.state_root.as_os_str()])
-            .args([OsStr::new("--log"), log.as_os_str()])
-            .args(["--log-format", "json"])
-            .args(arguments);
-        match ends {
-            // The container inherits these, so the runtime's own words can only be had from its log.
-            Some(ends) => {
-                command
-                    .stdin(ends.stdin)
-                    .stdout(ends.stdout)
-                    .stderr(ends.stderr);
-            }
-            None => {
-                command
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null());
-            }
-        }
-        let child = command.spawn().map_err(|error| {
-            berth_sys::Error::new(
-                format!("execute the runtime {}", self.path.display()),
-                error,
-            )
-        })?;
-        // With it go our copies of the container's ends.
-        drop(command);
-        let status = wait(child, &self.path, name)?;
-        if status.success() {
+        let mut words = vec![self.path.clone().into_os_string()];
+        words.extend(self.arguments.iter().map(OsString::from));
+        words.extend(["--root".into(), self.state_root.clone().into_os_string()]);
+        words.extend([
+            "--log".into(),
+            log.clone().into_os_string(),
+            "--log-format".into(),
+            "json".into(),
+        ]);
+        words.extend_from_slice(arguments);
+        let status = execute(name, words, ends)?;
+        if status == ExitStatus::Exited(0) {
             return Ok(());
         }
         let said = berth_sys::fs::read_bounded(&log, limits::MAX_RUNTIME_ERROR).unwrap_or_default();
-        let message = last_message(&said).unwrap_or_else(|| format!("failed with {status}"));
+        let message = last_message(&said)
+            .unwrap_or_else(|| format!("failed with exit code {}", status.code()));
         Err(MonitorError::Program {
             program: self.path.display().to_string(),
             command: name,
-            failure: start_failure(&message),
+            failure: None,
             message,
         })
     }
 }
 
-fn wait(
-    mut child: Child,
-    program: &Path,
-    command: &'static str,
-) -> Result<std::process::ExitStatus, MonitorError> {
-    let attempt = || format!("wait for {} {command}", program.display());
-    let pid = i32::try_from(child.id()).unwrap_or(0);
-    let pidfd = berth_sys::process::open_pidfd(pid)?;
-    if !berth_sys::process::wait_for_end(pidfd.as_fd(), limits::RUNTIME_PROGRAM)? {
+/// Executes a program and waits for its end. Not by the standard library, whose children keep our signal mask: the container would
+/// be born with every signal blocked.
+fn execute(
+    name: &'static str,
+    words: Vec<OsString>,
+    ends: Option<ProcessEnds>,
+) -> Result<ExitStatus, MonitorError> {
+    let text = |word: OsString| {
+        CString::new(word.into_vec()).map_err(|error| {
+            MonitorError::State(format!("a word for the runtime is not a string: {error}"))
+        })
+    };
+    let words: Vec<CString> = words.into_iter().map(text).collect::<Result<_, _>>()?;
+    let environment: Vec<CString> = std::env::vars_os()
+        .map(|(name, value)| {
+            let mut entry = name;
+            entry.push("=");
+            entry.push(value);
+            text(entry)
+        })
+        .collect::<Result<_, _>>()?;
+    let child = process::clone_process(&CloneRequest::default(), || {
+        // Standard descriptors are on /dev/null already.
+        let placed = ends.as_ref().is_none_or(|ends| {
+            let list = [(&ends.stdin, 0), (&ends.stdout, 1), (&ends.stderr, 2)];
+            list.into_iter()
+                .all(|(end, number)| process::place_descriptor(end.as_fd(), number).is_ok())
+        });
+        if placed && berth_sys::signal::reset().is_ok() {
+            let _ = process::execute(&words[0], &words, &environment);
+        }
+        127
+    })?;
+    // With it go our copies of the container's ends.
+    drop(ends);
+    if !process::wait_for_end(&child.pidfd, limits::RUNTIME_PROGRAM)? {
         // It is stuck; without it the container can at least be reported as failed.
-        let _ = child.kill();
+        child.signal(9)?;
     }
-    child
-        .wait()
-        .map_err(|error| berth_sys::Error::new(attempt(), error).into())
+    let status = child.wait()?;
+    if status == ExitStatus::Exited(127)
+        && !Path::new(OsStr::from_bytes(words[0].as_bytes())).exists()
+    {
+        return Err(MonitorError::Program {
+            program: words[0].to_string_lossy().into_owned(),
+            command: name,
+            failure: None,
+            message: "there is no such runtime".to_owned(),
+        });
+    }
+    Ok(status)
 }
 
 fn read_pid(path: &Path) -> Result<i32, MonitorError> {
@@ -328,6 +357,30 @@ fn last_message(log: &[u8]) -> Option<String> {
             let text = text.trim();
             (!text.is_empty()).then(|| text.to_owned())
         }
+    }
+}
+
+/// Finds out whether a runtime speaks of the user's program, and not of some mount or hook.
+fn about(error: MonitorError, user_program: &str) -> MonitorError {
+    match error {
+        MonitorError::Program {
+            program,
+            command,
+            message,
+            ..
+        } => {
+            let failure = message
+                .contains(user_program)
+                .then(|| start_failure(&message))
+                .flatten();
+            MonitorError::Program {
+                program,
+                command,
+                message,
+                failure,
+            }
+        }
+        other => other,
     }
 }
 

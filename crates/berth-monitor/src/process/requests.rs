@@ -240,7 +240,7 @@ impl Monitor {
             (Some(ends), ours)
         };
         let size = request.process.console_size();
-        let made = self.backend.exec(&request.process, ends)?;
+        let made = self.backend.exec(request.process, ends)?;
         if let (Some(console), Some(size)) = (&made.console, size) {
             let cut = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
             let size = berth_sys::terminal::WindowSize {
