@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::archive::Image;
 use crate::leak::Scope;
 use crate::scratch::Scratch;
+use crate::words::words;
 use crate::{Command, Output, cgroup, http, images, needs, process, wait};
 
 /// Version of the API that plain requests of tests name; both engines speak it.
@@ -51,8 +52,10 @@ pub struct Settings {
     pub without_images: bool,
     /// Puts the data root on a file system of this many bytes, in a mount namespace of its own.
     pub disk_bytes: Option<u64>,
-    /// Length of the directory names above the sockets is raised to this.
+    /// Gives the exec root a path longer than a socket's name may be.
     pub long_exec_root: bool,
+    /// Berth's executable, where it is not the one cargo built beside the test.
+    pub executable: Option<PathBuf>,
 }
 
 /// A running daemon with directories, socket and control groups of its own.
@@ -236,7 +239,7 @@ impl Daemon {
     fn daemon_command(&self) -> Result<Command> {
         let root = self.scratch.path();
         let program = match self.engine {
-            Engine::Berth => executable()?,
+            Engine::Berth => self.executable()?,
             Engine::Docker => match needs::find("dockerd") {
                 Some(path) => path,
                 None => bail!("dockerd is not installed (cargo xtask deps)"),
@@ -286,6 +289,10 @@ impl Daemon {
         Ok(without_user_settings(command))
     }
 
+    fn executable(&self) -> Result<PathBuf> {
+        self.settings.executable.clone().map_or_else(executable, Ok)
+    }
+
     fn log_path(&self) -> PathBuf {
         self.scratch.path().join("log")
     }
@@ -321,7 +328,7 @@ impl Daemon {
 
     fn try_command(&self, client: Client) -> Result<Command> {
         let program = match client {
-            Client::Berth => executable()?,
+            Client::Berth => self.executable()?,
             Client::Docker => match needs::find("docker") {
                 Some(path) => path,
                 None => bail!("this test needs docker (cargo xtask deps)"),
@@ -571,26 +578,6 @@ pub fn executable() -> Result<PathBuf> {
         })
 }
 
-/// Splits a line into words at white space; single and double quotes keep words together.
-pub fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for letter in line.chars() {
-        match (quote, letter) {
-            (Some(open), close) if open == close => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            (None, space) if space.is_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
-}
-
 fn without_user_settings(command: Command) -> Command {
     [
         "DOCKER_HOST",
@@ -606,22 +593,4 @@ fn without_user_settings(command: Command) -> Command {
 /// Whether the file system path exists, a dangling link included.
 pub fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::words;
-
-    #[test]
-    fn words_are_split_as_a_shell_does() {
-        assert_eq!(
-            words("run --rm busybox true"),
-            ["run", "--rm", "busybox", "true"]
-        );
-        assert_eq!(
-            words("sh -c 'echo \"a  b\"; exit 3'"),
-            ["sh", "-c", "echo \"a  b\"; exit 3"]
-        );
-        assert_eq!(words("  a ''  \"b c\"d "), ["a", "", "b cd"]);
-    }
 }

@@ -18,12 +18,14 @@ pub mod http;
 pub mod images;
 pub mod leak;
 pub mod needs;
+pub mod podman;
 pub mod process;
 pub mod random;
 pub mod registry;
 pub mod scratch;
 pub mod terminal;
 pub mod wait;
+pub mod words;
 
 pub use command::{Command, Output};
 pub use daemon::{Client, Daemon, Engine, Settings};

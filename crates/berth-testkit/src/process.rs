@@ -69,8 +69,8 @@ pub fn descendants(pid: i32) -> Vec<i32> {
 
 /// Sends `signal`; who is gone already does not mind.
 pub fn send(pid: i32, signal: Signal) {
-    if let Some(descriptor) = Pid::from_raw(pid)
-        .and_then(|target| pidfd_open(target, PidfdFlags::empty()).ok())
+    if let Some(descriptor) =
+        Pid::from_raw(pid).and_then(|target| pidfd_open(target, PidfdFlags::empty()).ok())
     {
         let _gone = pidfd_send_signal(&descriptor, signal);
     }

@@ -167,7 +167,11 @@ impl Terminal {
         match self.finish(wait::PATIENCE) {
             Some(found) if found == code => {}
             Some(found) => {
-                panic!("`{}` ended with {found}, not {code}:\n{}", self.line, self.screen())
+                panic!(
+                    "`{}` ended with {found}, not {code}:\n{}",
+                    self.line,
+                    self.screen()
+                )
             }
             None => panic!("`{}` did not end:\n{}", self.line, self.screen()),
         }

@@ -1,12 +1,8 @@
 //! Berth's runtime in the place of runc, below Docker's daemon and below Podman.
 
-use std::path::Path;
-use std::time::Duration;
-
+use berth_testkit::podman::Podman;
 use berth_testkit::scratch::Scratch;
-use berth_testkit::{
-    Command, Daemon, Engine, Output, Settings, cgroup, daemon, images, leak, needs,
-};
+use berth_testkit::{Daemon, Engine, Settings, cgroup, daemon, needs};
 
 /// A script that is called like an OCI runtime: callers pass options before the command.
 fn runtime_script(scratch: &Scratch) -> std::path::PathBuf {
@@ -89,65 +85,6 @@ fn dockerd_runs_containers_through_berth() {
     docker.assert_clean();
 }
 
-/// Podman with storage and control groups of its own.
-struct Podman {
-    scratch: Scratch,
-    runtime: String,
-}
-
-impl Podman {
-    fn new(runtime: Option<&Path>) -> Self {
-        needs::root();
-        needs::program("podman", "podman");
-        needs::program("conmon", "conmon");
-        let scratch = Scratch::new();
-        let runtime = match runtime {
-            Some(path) => path.display().to_string(),
-            None => runtime_script(&scratch).display().to_string(),
-        };
-        let podman = Self { scratch, runtime };
-        let image = images::busybox().and_then(|image| images::archive_file(&image));
-        let file = image.expect("the test image");
-        podman.call(&format!("load -q -i {}", file.display())).ok();
-        podman
-    }
-
-    #[track_caller]
-    fn call(&self, line: &str) -> Output {
-        let root = self.scratch.path();
-        Command::new("podman")
-            .args(["--root".as_ref(), root.join("data").as_os_str()])
-            .args(["--runroot".as_ref(), root.join("run").as_os_str()])
-            .args(["--tmpdir".as_ref(), root.join("tmp").as_os_str()])
-            .args(["--cgroup-manager", "cgroupfs", "--events-backend", "file"])
-            .args(["--runtime", &self.runtime])
-            .args(daemon::words(line))
-            .env("HOME", root)
-            .deadline(Duration::from_secs(120))
-            .run()
-    }
-
-    #[track_caller]
-    fn run(&self, line: &str) -> Output {
-        let parent = &self.scope().cgroup_parent;
-        // Podman's own limits are higher than an engine without CAP_SYS_RESOURCE may set.
-        self.call(&format!("run --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --cgroup-parent {parent} {line}"))
-    }
-
-    fn scope(&self) -> leak::Scope {
-        self.scratch.scope()
-    }
-}
-
-impl Drop for Podman {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.call("rm -f -a -t 0").ok();
-        }
-        self.scope().clean();
-    }
-}
-
 fn podman_scenario(podman: &Podman) {
     podman
         .run("--rm busybox echo through-podman")
@@ -176,10 +113,11 @@ fn podman_scenario(podman: &Podman) {
 
 #[test]
 fn podman_runs_containers_through_berth() {
-    podman_scenario(&Podman::new(None));
+    let scratch = Scratch::new();
+    podman_scenario(&Podman::new(&runtime_script(&scratch)));
 }
 
 #[test]
 fn podman_runs_containers_through_runc() {
-    podman_scenario(&Podman::new(Some(&needs::program("runc", "runc"))));
+    podman_scenario(&Podman::new(&needs::program("runc", "runc")));
 }

@@ -1,0 +1,84 @@
+//! Memory: the proportional set size of every process that belongs to an engine, containers' own
+//! processes left out.
+
+use anyhow::Result;
+use berth_testkit::{process, wait};
+use std::time::Duration;
+
+use super::engines::Contender;
+use super::table::{Row, Unit};
+
+/// Idle containers over which the cost of one is averaged.
+const CONTAINERS: usize = 20;
+
+/// Looks at memory end when two in a row differ by less than this.
+const STEADY_KIB: u64 = 64;
+
+/// A row for the daemon without containers and one for what each idle container adds.
+pub(super) fn rows(contenders: &[Contender]) -> Result<Vec<Row>> {
+    eprintln!("measuring memory");
+    let mut idle = Vec::new();
+    let mut each = Vec::new();
+    for one in contenders {
+        let before = steady(one);
+        idle.push(one.daemon_pid().map(|_| before as f64 / 1024.0));
+        for number in 0..CONTAINERS {
+            one.quietly_run(&format!(
+                "-d --name idle{number} --network none busybox sleep 100000"
+            ))?;
+        }
+        let after = steady(one);
+        each.push(Some(
+            after.saturating_sub(before) as f64 / 1024.0 / CONTAINERS as f64,
+        ));
+        for number in 0..CONTAINERS {
+            one.quietly_remove(&format!("idle{number}"))?;
+        }
+    }
+    Ok(vec![
+        Row {
+            title: "daemon, idle (PSS)".into(),
+            unit: Unit::Mebibytes,
+            values: idle,
+        },
+        Row {
+            title: format!("each of {CONTAINERS} idle containers (PSS)"),
+            unit: Unit::Mebibytes,
+            values: each,
+        },
+    ])
+}
+
+fn steady(one: &Contender) -> u64 {
+    let mut last = u64::MAX;
+    wait::within(Duration::from_secs(5), || {
+        let now = total(one);
+        let same = now.abs_diff(last) < STEADY_KIB;
+        last = now;
+        same.then_some(now)
+    })
+    .unwrap_or(last)
+}
+
+fn total(one: &Contender) -> u64 {
+    let scope = one.scope();
+    let mut members = scope.processes();
+    if let Some(daemon) = one.daemon_pid() {
+        members.push(daemon);
+        members.extend(process::descendants(daemon));
+    }
+    members.sort_unstable();
+    members.dedup();
+    let parent = format!("{}/", scope.cgroup_parent);
+    members
+        .into_iter()
+        // conmon sits beside the containers of Podman, in a group of its own.
+        .filter(|pid| {
+            let inside = process::cgroups(*pid)
+                .lines()
+                .any(|line| format!("{line}/").contains(&parent) && !line.contains("conmon"));
+            !inside
+        })
+        .map(process::pss_kib)
+        .sum()
+}
