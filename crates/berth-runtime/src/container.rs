@@ -191,6 +191,7 @@ impl Container {
             })?;
             return Err(report.into_error());
         }
+        self.directory.wait_for_gate()?;
         self.run_hooks(Stage::Poststart)
     }
 
@@ -281,7 +282,7 @@ impl Container {
         self.expect_alive()?;
         Ok(self
             .expect_cgroup()?
-            .apply(&crate::resources::resources(resources)?)?)
+            .apply(&crate::resources::for_update(resources)?)?)
     }
 
     /// Ids of all its processes, in the PID namespace of the caller.

@@ -281,14 +281,12 @@ fn make_cgroup(
     };
     let cgroup = Cgroup::create(location)?;
     undo.cgroup = Some(location.clone());
-    if let Some(limits) = request
+    let limits = request
         .spec
         .linux()
         .as_ref()
-        .and_then(|linux| linux.resources().as_ref())
-    {
-        notes.extend(cgroup.apply(&crate::resources::resources(limits)?)?);
-    }
+        .and_then(|linux| linux.resources().as_ref());
+    notes.extend(cgroup.apply(&crate::resources::for_creation(limits)?)?);
     Ok(cgroup)
 }
 

@@ -213,7 +213,10 @@ impl FirstProcess<'_> {
         if self.plan.makes(Kind::Time) && in_user_namespace {
             // Takes effect with the program (time_namespaces(7)).
             namespace::unshare(process::CLONE_NEWTIME)?;
+            // The change of user has given our files in /proc to the host's root.
+            process::set_dumpable(true)?;
             write_time_offsets(self.plan)?;
+            process::set_dumpable(false)?;
         }
         if self.plan.makes(Kind::Cgroup) {
             namespace::unshare(process::CLONE_NEWCGROUP)?;

@@ -17,6 +17,7 @@ pub mod exec;
 mod first_process;
 mod handshake;
 pub mod hooks;
+pub mod init;
 pub mod limits;
 pub mod plan;
 pub mod resources;

@@ -241,6 +241,16 @@ impl StateDirectory {
         Ok(OwnedFd::from(file))
     }
 
+    /// Waits until the first process has executed the program or ended: moments after it has said so, since the
+    /// kernel closes the descriptors of an executing process one after the other.
+    pub(crate) fn wait_for_gate(&self) -> Result<(), RuntimeError> {
+        let path = self.gate();
+        let file = fs::open(&path, std::fs::OpenOptions::new().read(true))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared))
+            .map_err(|errno| berth_sys::Error::new(format!("lock {}", path.display()), errno))?;
+        Ok(())
+    }
+
     /// Whether the first process still waits before the program.
     pub(crate) fn is_gate_locked(&self) -> bool {
         let Ok(file) = fs::open(&self.gate(), std::fs::OpenOptions::new().read(true)) else {
