@@ -1,0 +1,110 @@
+//! The settings file: dockerd's daemon.json, as far as Berth has the same settings.
+
+use super::limits::SETTINGS_FILE;
+use anyhow::{Context, Result};
+use berth_sys::fs;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What stands in the file. An unknown key is an error: it would be a wish that is not granted.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) cgroup_parent: Option<String>,
+    pub(super) data_root: Option<String>,
+    pub(super) debug: Option<bool>,
+    pub(super) default_runtime: Option<String>,
+    pub(super) default_shm_size: Option<Size>,
+    pub(super) default_ulimits: BTreeMap<String, Limit>,
+    pub(super) dns: Vec<String>,
+    pub(super) dns_opts: Vec<String>,
+    pub(super) dns_search: Vec<String>,
+    pub(super) exec_root: Option<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) init: Option<bool>,
+    pub(super) insecure_registries: Vec<String>,
+    pub(super) labels: Vec<String>,
+    /// Containers always outlive the daemon; `false` cannot be granted.
+    pub(super) live_restore: Option<bool>,
+    pub(super) log_driver: Option<String>,
+    pub(super) log_level: Option<String>,
+    pub(super) log_opts: BTreeMap<String, String>,
+    pub(super) max_concurrent_downloads: Option<usize>,
+    pub(super) no_new_privileges: Option<bool>,
+    pub(super) pidfile: Option<String>,
+    /// Mirrors of Docker Hub.
+    pub(super) registry_mirrors: Vec<String>,
+    /// Mirrors of any registry, by its host. Berth's own key.
+    pub(super) registry_mirrors_by_host: BTreeMap<String, Vec<String>>,
+    pub(super) runtimes: BTreeMap<String, RuntimeEntry>,
+    pub(super) seccomp_profile: Option<String>,
+}
+
+/// A size as a number of bytes or with a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Size {
+    Bytes(i64),
+    Text(String),
+}
+
+/// One of `default-ulimits`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(super) struct Limit {
+    pub(super) name: String,
+    pub(super) soft: i64,
+    pub(super) hard: i64,
+}
+
+/// One of `runtimes`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RuntimeEntry {
+    pub(super) path: String,
+    #[serde(default)]
+    pub(super) runtime_args: Vec<String>,
+}
+
+/// Reads the file. One that was not asked for by name may be missing.
+pub(super) fn read(path: &Path, must_exist: bool) -> Result<File> {
+    if !must_exist && !fs::exists(path) {
+        return Ok(File::default());
+    }
+    let bytes = fs::read_bounded(path, SETTINGS_FILE)?;
+    parse(&bytes).with_context(|| {
+        format!(
+            "unable to configure the daemon with file {}",
+            path.display()
+        )
+    })
+}
+
+fn parse(bytes: &[u8]) -> Result<File> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(File::default());
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_keys_are_read_and_unknown_ones_are_refused() {
+        let file = parse(
+            br#"{"data-root":"/d","hosts":["unix:///x"],"registry-mirrors":["http://m"],"default-shm-size":"64M",
+            "default-ulimits":{"nofile":{"Name":"nofile","Hard":2,"Soft":1}},"log-opts":{"max-size":"1m"},
+            "runtimes":{"crun":{"path":"/usr/bin/crun","runtimeArgs":["--debug"]}}}"#,
+        )
+        .unwrap();
+        assert_eq!(file.hosts, ["unix:///x"]);
+        assert_eq!(file.runtimes["crun"].runtime_args, ["--debug"]);
+        assert_eq!(parse(b" ").unwrap(), File::default());
+        let error = parse(br#"{"data-rot":"/d"}"#).unwrap_err().to_string();
+        assert!(error.starts_with("unknown field `data-rot`"), "{error}");
+        assert!(parse(br#"{"debug":"yes"}"#).is_err());
+    }
+}

@@ -1,0 +1,366 @@
+//! The daemon's settings: defaults < file < environment < command line, resolved once.
+
+use super::file::{self, File, Size};
+use super::options::{FLAGS, Kind, Options, truth};
+use anyhow::{Context, Result, anyhow, bail};
+use berth_api::Host;
+use berth_engine::Config;
+use berth_engine::config::Runtime;
+use berth_engine::containers::spec::Ulimit;
+use berth_types::size;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tracing::Level;
+
+const DATA_ROOT: &str = "/var/lib/berth";
+const EXEC_ROOT: &str = "/run/berth";
+const SETTINGS_FILE: &str = "/etc/berth/daemon.json";
+
+/// Everything the daemon's process needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Settings {
+    pub(super) config: Config,
+    pub(super) hosts: Vec<Host>,
+    pub(super) log_level: Level,
+    pub(super) pid_file: Option<PathBuf>,
+}
+
+/// Values by option, of one source or merged.
+type Values = BTreeMap<&'static str, Vec<String>>;
+
+/// The name of an option in the environment.
+fn variable(name: &str) -> String {
+    format!(
+        "BERTH_DAEMON_{}",
+        name.to_ascii_uppercase().replace('-', "_")
+    )
+}
+
+fn from_environment(environment: impl Fn(&str) -> Option<String>) -> Values {
+    let mut values = Values::new();
+    for flag in FLAGS {
+        let Some(text) = environment(&variable(flag.name)).filter(|text| !text.is_empty()) else {
+            continue;
+        };
+        let list = match flag.kind {
+            Kind::Many => text.split(',').map(|part| part.trim().to_owned()).collect(),
+            Kind::One | Kind::Switch => vec![text],
+        };
+        values.insert(flag.name, list);
+    }
+    values
+}
+
+/// Merges every source.
+///
+/// # Errors
+/// When a value cannot be used, naming the option.
+pub(super) fn resolve(
+    options: &Options,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Settings> {
+    let mut values = from_environment(environment);
+    values.extend(options.values.clone());
+    let file = match one(&values, "config-file") {
+        Some(path) => file::read(Path::new(path), true)?,
+        None => file::read(Path::new(SETTINGS_FILE), false)?,
+    };
+    merge(&values, file)
+}
+
+fn one<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
+    values
+        .get(name)
+        .and_then(|list| list.last())
+        .map(String::as_str)
+}
+
+/// The values given, else those of the file.
+fn many(values: &Values, name: &str, file: Vec<String>) -> Vec<String> {
+    values.get(name).cloned().unwrap_or(file)
+}
+
+fn switch(values: &Values, name: &str, file: Option<bool>) -> Result<bool> {
+    match one(values, name) {
+        Some(text) => {
+            truth(text).ok_or_else(|| anyhow!("{name}: {text:?} is neither true nor false"))
+        }
+        None => Ok(file.unwrap_or(false)),
+    }
+}
+
+fn merge(values: &Values, file: File) -> Result<Settings> {
+    if file.live_restore == Some(false) {
+        bail!("live-restore: containers always outlive the daemon; false cannot be granted");
+    }
+    let root = |name: &str, file: Option<String>, default: &str| -> Result<PathBuf> {
+        let text = one(values, name)
+            .map(str::to_owned)
+            .or(file)
+            .unwrap_or_else(|| default.to_owned());
+        let path = PathBuf::from(text);
+        if !path.is_absolute() {
+            bail!("{name}: {} is not an absolute path", path.display());
+        }
+        Ok(path)
+    };
+    let data_root = root("data-root", file.data_root, DATA_ROOT)?;
+    let exec_root = root("exec-root", file.exec_root, EXEC_ROOT)?;
+    let mut hosts = Vec::new();
+    for text in many(values, "host", file.hosts) {
+        hosts.push(text.parse::<Host>()?);
+    }
+    if hosts.is_empty() {
+        hosts.push(Host::Unix(exec_root.join("berth.sock")));
+    }
+
+    let mut config = Config::with_roots(data_root, exec_root);
+    config.debug = switch(values, "debug", file.debug)?;
+    config.init = switch(values, "init", file.init)?;
+    config.no_new_privileges = switch(values, "no-new-privileges", file.no_new_privileges)?;
+    let text = |name: &str, file: Option<String>| one(values, name).map(str::to_owned).or(file);
+    config.cgroup_parent = text("cgroup-parent", file.cgroup_parent).unwrap_or_default();
+    config.seccomp_profile = text("seccomp-profile", file.seccomp_profile).unwrap_or_default();
+    for (name, entry) in file.runtimes {
+        let runtime = Runtime::Program {
+            path: PathBuf::from(entry.path),
+            args: entry.runtime_args,
+        };
+        config.runtimes.insert(name, runtime);
+    }
+    for text in many(values, "add-runtime", Vec::new()) {
+        let (name, path) = pair("add-runtime", &text)?;
+        let runtime = Runtime::Program {
+            path: PathBuf::from(path),
+            args: Vec::new(),
+        };
+        config.runtimes.insert(name.to_owned(), runtime);
+    }
+    if let Some(name) = text("default-runtime", file.default_runtime) {
+        if config.runtime(&name).is_none() {
+            bail!(
+                "default-runtime: there is no runtime {name:?}; add it with --add-runtime {name}=PATH"
+            );
+        }
+        config.default_runtime = name;
+    }
+    if let Some(driver) = text("log-driver", file.log_driver) {
+        config.log.driver = driver;
+    }
+    config.log.options = file.log_opts.into_iter().collect();
+    for text in many(values, "log-opt", Vec::new()) {
+        let (name, value) = pair("log-opt", &text)?;
+        config.log.options.insert(name.to_owned(), value.to_owned());
+    }
+    config.shm_size = match (one(values, "default-shm-size"), file.default_shm_size) {
+        (Some(text), _) => Some(bytes("default-shm-size", text)?),
+        (None, Some(Size::Text(text))) => Some(bytes("default-shm-size", &text)?),
+        (None, Some(Size::Bytes(bytes))) => Some(bytes),
+        (None, None) => None,
+    };
+    let mut limits: BTreeMap<String, Ulimit> = BTreeMap::new();
+    for (key, limit) in file.default_ulimits {
+        if key != limit.name {
+            bail!("default-ulimits: {key:?} names itself {:?}", limit.name);
+        }
+        limits.insert(
+            key,
+            Ulimit {
+                name: limit.name,
+                soft: limit.soft,
+                hard: limit.hard,
+            },
+        );
+    }
+    for text in many(values, "default-ulimit", Vec::new()) {
+        let limit = ulimit(&text)?;
+        limits.insert(limit.name.clone(), limit);
+    }
+    config.ulimits = limits.into_values().collect();
+    config.registry_mirrors = many(values, "registry-mirror", file.registry_mirrors);
+    config.registry_mirrors_by_host = file.registry_mirrors_by_host.into_iter().collect();
+    config.insecure_registries = many(values, "insecure-registry", file.insecure_registries);
+    config.dns = many(values, "dns", file.dns);
+    config.dns_options = many(values, "dns-opt", file.dns_opts);
+    config.dns_search = many(values, "dns-search", file.dns_search);
+    config.labels = many(values, "label", file.labels);
+    if let Some(bad) = config.labels.iter().find(|label| !label.contains('=')) {
+        bail!("label: bad attribute format: {bad}");
+    }
+    if let Some(text) = one(values, "max-concurrent-downloads") {
+        let number: usize = text
+            .parse()
+            .ok()
+            .with_context(|| format!("max-concurrent-downloads: {text:?} is not a number"))?;
+        config.concurrent_downloads = number;
+    } else if let Some(number) = file.max_concurrent_downloads {
+        config.concurrent_downloads = number;
+    }
+    if config.concurrent_downloads == 0 {
+        bail!("max-concurrent-downloads: at least one is needed");
+    }
+    let level = text("log-level", file.log_level);
+    Ok(Settings {
+        hosts,
+        log_level: log_level(level.as_deref(), config.debug)?,
+        pid_file: text("pidfile", file.pidfile)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
+        config,
+    })
+}
+
+fn pair<'a>(option: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name, value)),
+        _ => Err(anyhow!("{option}: {text:?} is not name=value")),
+    }
+}
+
+fn bytes(option: &str, text: &str) -> Result<i64> {
+    size::parse_binary(text).with_context(|| option.to_owned())
+}
+
+/// `name=soft[:hard]`; the hard limit is the soft one unless given, and -1 is none.
+fn ulimit(text: &str) -> Result<Ulimit> {
+    let bad = || anyhow!("default-ulimit: {text:?} is not name=soft[:hard]");
+    let (name, limits) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(bad)?;
+    let number = |text: &str| {
+        text.parse::<i64>()
+            .ok()
+            .filter(|number| *number >= -1)
+            .ok_or_else(bad)
+    };
+    let (soft, hard) = match limits.split_once(':') {
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(limits)?, number(limits)?),
+    };
+    if hard != -1 && (soft == -1 || soft > hard) {
+        bail!("default-ulimit: the soft limit of {name} is above its hard limit");
+    }
+    Ok(Ulimit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    })
+}
+
+fn log_level(text: Option<&str>, debug: bool) -> Result<Level> {
+    match text {
+        _ if debug => Ok(Level::DEBUG),
+        None | Some("" | "info") => Ok(Level::INFO),
+        Some("trace") => Ok(Level::TRACE),
+        Some("debug") => Ok(Level::DEBUG),
+        Some("warn") => Ok(Level::WARN),
+        Some("error" | "fatal" | "panic") => Ok(Level::ERROR),
+        Some(other) => Err(anyhow!("log-level: unable to parse logging level: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(pairs: &[(&'static str, &str)]) -> Values {
+        let mut values = Values::new();
+        for (name, value) in pairs {
+            values.entry(*name).or_default().push((*value).to_owned());
+        }
+        values
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
+        let options = Options {
+            values: values(&[("data-root", "/flag")]),
+            ready_fd: None,
+        };
+        let environment = |name: &str| match name {
+            "BERTH_DAEMON_DATA_ROOT" => Some("/environment".to_owned()),
+            "BERTH_DAEMON_EXEC_ROOT" => Some("/e".to_owned()),
+            "BERTH_DAEMON_REGISTRY_MIRROR" => Some("http://a,http://b".to_owned()),
+            _ => None,
+        };
+        let settings = resolve(&options, environment).unwrap();
+        assert_eq!(settings.config.data_root, Path::new("/flag"));
+        assert_eq!(settings.config.exec_root, Path::new("/e"));
+        assert_eq!(settings.config.registry_mirrors, ["http://a", "http://b"]);
+        assert_eq!(settings.hosts, [Host::Unix("/e/berth.sock".into())]);
+        let file = File {
+            cgroup_parent: Some("/file".into()),
+            hosts: vec!["tcp://:1".into()],
+            ..File::default()
+        };
+        let settings = merge(&values(&[("cgroup-parent", "/flag")]), file).unwrap();
+        assert_eq!(settings.config.cgroup_parent, "/flag");
+        assert_eq!(settings.hosts[0].to_string(), "tcp://127.0.0.1:1");
+    }
+
+    #[test]
+    fn every_option_reaches_the_engine() {
+        let settings = merge(
+            &values(&[
+                ("add-runtime", "crun=/usr/bin/crun"),
+                ("default-runtime", "crun"),
+                ("default-shm-size", "1m"),
+                ("default-ulimit", "nofile=1:2"),
+                ("log-opt", "max-size=1m"),
+                ("log-driver", "local"),
+                ("init", "true"),
+                ("debug", "true"),
+                ("pidfile", "/p"),
+            ]),
+            File::default(),
+        )
+        .unwrap();
+        let config = settings.config;
+        assert_eq!(config.default_runtime, "crun");
+        assert_eq!(config.shm_size, Some(1 << 20));
+        assert_eq!(
+            config.ulimits,
+            [Ulimit {
+                name: "nofile".into(),
+                soft: 1,
+                hard: 2
+            }]
+        );
+        assert_eq!(
+            (
+                config.log.driver.as_str(),
+                config.log.options["max-size"].as_str()
+            ),
+            ("local", "1m")
+        );
+        assert!(config.init && config.debug);
+        assert_eq!(
+            (settings.log_level, settings.pid_file),
+            (Level::DEBUG, Some("/p".into()))
+        );
+    }
+
+    #[test]
+    fn bad_values_name_their_option() {
+        for (name, value) in [
+            ("data-root", "relative"),
+            ("default-runtime", "nope"),
+            ("default-shm-size", "much"),
+            ("default-ulimit", "nofile=9:1"),
+            ("add-runtime", "crun"),
+            ("log-level", "loud"),
+            ("label", "x"),
+            ("max-concurrent-downloads", "0"),
+        ] {
+            let error = merge(&values(&[(name, value)]), File::default()).unwrap_err();
+            assert!(format!("{error:#}").starts_with(name), "{name}: {error:#}");
+        }
+        assert!(merge(&values(&[("host", "ssh://x")]), File::default()).is_err());
+        let file = File {
+            live_restore: Some(false),
+            ..File::default()
+        };
+        assert!(merge(&Values::new(), file).is_err());
+    }
+}
