@@ -27,7 +27,8 @@ enum Source {
 }
 
 impl OomEvents {
-    /// Becomes readable when something happened. May be put into an epoll set.
+    /// Becomes readable when something happened, on version 2 also when the limit was merely hit. May be put into an
+    /// epoll set.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         match &self.source {

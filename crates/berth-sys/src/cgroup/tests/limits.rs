@@ -244,20 +244,24 @@ fn running_out_of_memory_is_counted_and_told() {
     assert_eq!(own.group.oom_count().unwrap(), 0);
     let mut inside = Inside::run(&own, "head -c 200M /dev/zero | tail -c 200M");
     drop(inside.0.stdout.take());
-    let mut polled = [rustix::event::PollFd::from_borrowed_fd(
-        events.fd(),
-        rustix::event::PollFlags::IN,
-    )];
-    let long = rustix::event::Timespec {
-        tv_sec: 20,
-        tv_nsec: 0,
-    };
-    assert_eq!(
-        rustix::event::poll(&mut polled, Some(&long)).unwrap(),
-        1,
-        "no event"
-    );
-    assert!(events.take().unwrap() >= 1);
+    // On version 2 hitting the limit is an event as well, before the kill.
+    let mut told = 0;
+    while told == 0 {
+        let mut polled = [rustix::event::PollFd::from_borrowed_fd(
+            events.fd(),
+            rustix::event::PollFlags::IN,
+        )];
+        let long = rustix::event::Timespec {
+            tv_sec: 20,
+            tv_nsec: 0,
+        };
+        assert_eq!(
+            rustix::event::poll(&mut polled, Some(&long)).unwrap(),
+            1,
+            "no event"
+        );
+        told = events.take().unwrap();
+    }
     inside.0.wait().unwrap();
     until("the kill is counted", || {
         own.group.oom_count().unwrap() >= 1
@@ -359,7 +363,9 @@ fn limits_are_written_on_version_2() {
     }
     assert_eq!(read("cpu.weight"), "100");
     assert_eq!(read("cpu.max"), "50000 100000");
-    assert_eq!(read("cpuset.cpus"), "0");
+    if directory.has("cpuset.cpus") {
+        assert_eq!(read("cpuset.cpus"), "0");
+    }
     assert_eq!(read("pids.max"), "77");
     // Half of the pair changes, the other half stays.
     let cpu = Cpu {
