@@ -29,7 +29,7 @@ pub const LAYER_ENTRIES_MAX: u64 = 8_000_000;
 /// Most bytes of one layer after decompression.
 pub const LAYER_BYTES_MAX: u64 = 512 << 30;
 /// Bytes that may be unpacked before the ratio below is looked at.
-pub const RATIO_FREE_BYTES: u64 = 2 << 30;
+pub const RATIO_FREE_BYTES: u64 = 1 << 30;
 /// Most unpacked bytes per compressed byte, beyond [`RATIO_FREE_BYTES`]. Deflate cannot exceed 1032.
 pub const RATIO_MAX: u64 = 2048;
 /// Longest path in a layer, in bytes (`PATH_MAX`).

@@ -1,0 +1,595 @@
+//! Pulling from a real registry, and from one that misbehaves.
+
+use std::sync::{Arc, Mutex};
+
+use berth_image::documents::media;
+use berth_image::{
+    Credentials, ImageError, Progress, ProgressSink, PullRequest, Pulled, RegistrySettings, Result,
+    Settings, digest_of,
+};
+use berth_types::{ErrorKind, Platform, Reference};
+use serde_json::json;
+
+use crate::registry::{Answer, Distribution, Fake};
+use crate::support::{Home, Layer, Made, Tar, chain, descriptor};
+
+/// Bytes that do not compress.
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn image() -> Made {
+    let layers: Vec<Layer> = (0..5)
+        .map(|number: u8| {
+            let mut tar = Tar::default();
+            tar.dir("d/", 0o755);
+            tar.file(&format!("d/f{number}"), &noise(300_000, number.into()));
+            match number % 3 {
+                0 => Layer::gzip(tar.end()),
+                1 => Layer::zstd(tar.end()),
+                _ => Layer::plain(tar.end()),
+            }
+        })
+        .collect();
+    Made::new(&layers)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn request(name: &str) -> PullRequest {
+    PullRequest {
+        reference: Reference::parse(name).unwrap(),
+        platform: None,
+        credentials: None,
+    }
+}
+
+fn pull(home: &Home, request: PullRequest) -> Result<(Pulled, Vec<Progress>)> {
+    let seen: Arc<Mutex<Vec<Progress>>> = Arc::default();
+    let sink: ProgressSink = {
+        let seen = seen.clone();
+        Arc::new(move |progress| seen.lock().unwrap().push(progress))
+    };
+    let pulled = runtime().block_on(home.store.pull(request, sink))?;
+    let seen = seen.lock().unwrap().clone();
+    Ok((pulled, seen))
+}
+
+fn refused(home: &Home, name: &str) -> ImageError {
+    let error = pull(home, request(name)).expect_err("it was taken");
+    assert_eq!(home.leftovers(), Vec::<String>::new(), "{}", chain(&error));
+    error
+}
+
+#[test]
+fn images_come_from_a_real_registry_in_every_format() {
+    let registry = Distribution::start();
+    // Docker's own format has no zstd.
+    let without_zstd = Made::new(
+        &(0..5)
+            .map(|number| {
+                let mut tar = Tar::default();
+                tar.file(&format!("d/f{number}"), &noise(300_000, number));
+                Layer::gzip(tar.end())
+            })
+            .collect::<Vec<_>>(),
+    );
+    for (image, format, compression) in [
+        (image(), "oci", "gzip"),
+        (image(), "oci", "zstd"),
+        (without_zstd, "v2s2", "gzip"),
+    ] {
+        let name = format!("team/app:{format}-{compression}");
+        registry.push(&image, &name, format, compression);
+        let name = format!("{}/{name}", registry.address);
+        let home = Home::new();
+        let (pulled, seen) = pull(&home, request(&name))
+            .map_err(|error| panic!("{}", chain(&error)))
+            .unwrap();
+        assert!(pulled.newer);
+        assert_eq!(pulled.name.to_string(), name);
+        let tree = home.tree(&pulled.id);
+        for number in 0..5 {
+            let content = digest_of(&noise(300_000, number)).short();
+            assert!(tree[&format!("/d/f{number}")].contains(&content));
+        }
+        let complete = seen
+            .iter()
+            .filter(|progress| matches!(progress, Progress::PullComplete { .. }))
+            .count();
+        assert_eq!(complete, 5, "{seen:?}");
+        assert!(matches!(&seen[0], Progress::Pulling { tag, .. } if name.ends_with(tag)));
+        let view = home.store.inspect(&name).unwrap();
+        let by_digest = format!("{}/team/app@{}", registry.address, pulled.digest);
+        assert_eq!(view.repo_digests, std::slice::from_ref(&by_digest));
+        assert_eq!(view.repo_tags, std::slice::from_ref(&name));
+        // Again: nothing is fetched; by digest: the same image.
+        let (again, seen) = pull(&home, request(&name)).unwrap();
+        assert!(!again.newer);
+        assert!(
+            seen.iter()
+                .all(|progress| !matches!(progress, Progress::Downloading { .. }))
+        );
+        assert!(seen.contains(&Progress::Status(format!(
+            "Status: Image is up to date for {name}"
+        ))));
+        assert_eq!(pull(&home, request(&by_digest)).unwrap().0.id, pulled.id);
+        let home = home.reopen();
+        assert_eq!(home.tree(&pulled.id), tree);
+        let error = pull(
+            &home,
+            request(&format!("{}/team/app:nope", registry.address)),
+        )
+        .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(
+            error
+                .to_string()
+                .contains("app:nope not found: manifest unknown"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_mirror_serves_the_usual_names() {
+    let registry = Distribution::start();
+    let image = image();
+    registry.push(&image, "library/busybox:1", "oci", "gzip");
+    let home = Home::with(Settings {
+        registries: RegistrySettings {
+            // One that is down is passed over.
+            mirrors: vec![
+                "http://127.0.0.1:1".into(),
+                format!("http://{}", registry.address),
+            ],
+            mirrors_of: vec![(
+                "ghcr.io".into(),
+                vec![format!("http://{}/library", registry.address)],
+            )],
+            ..RegistrySettings::default()
+        },
+        ..Settings::default()
+    });
+    let (pulled, _) = pull(&home, request("busybox:1"))
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+    assert_eq!(home.store.resolve("busybox:1").unwrap().id, pulled.id);
+    let (other, _) = pull(&home, request("ghcr.io/busybox:1")).unwrap();
+    assert_eq!(other.id, pulled.id);
+}
+
+#[test]
+fn many_pulls_fetch_each_layer_once() {
+    let image = image();
+    let registry = Fake::image(&image, |_, answer| answer);
+    let home = Home::new();
+    let names: Vec<String> = (0..6)
+        .map(|number| format!("{}/a/b{number}:1", registry.address))
+        .collect();
+    runtime().block_on(async {
+        let pulls = names.iter().map(|name| {
+            home.store
+                .pull(request(name), berth_image::progress::silent())
+        });
+        for outcome in futures_util::future::join_all(pulls).await {
+            outcome
+                .map_err(|error| panic!("{}", chain(&error)))
+                .unwrap();
+        }
+    });
+    for layer in &image.layers {
+        let digest = digest_of(&layer.bytes).to_string();
+        assert_eq!(registry.count(&digest), 1);
+    }
+    assert_eq!(home.store.names(&image.id()).unwrap().len(), 12);
+}
+
+#[test]
+fn tokens_are_fetched_and_credentials_stay_where_they_belong() {
+    let image = image();
+    let elsewhere = {
+        let image = image.clone();
+        Fake::image(&image, |asked, answer| {
+            assert!(!asked.headers.contains_key("authorization"), "{asked:?}");
+            answer
+        })
+    };
+    let storage = elsewhere.address.clone();
+    let auth = Fake::start(|asked| {
+        assert!(asked.path.contains("service=tests"), "{}", asked.path);
+        assert!(
+            asked.path.contains("scope=repository%3Aa%2Fb%3Apull"),
+            "{}",
+            asked.path
+        );
+        match asked.headers.get("authorization").map(String::as_str) {
+            // me:secret
+            Some("Basic bWU6c2VjcmV0") => Answer::ok(br#"{"token":"good","expires_in":300}"#),
+            None => Answer::ok(br#"{"access_token":"anonymous"}"#),
+            _ => Answer::status(401),
+        }
+    });
+    let realm = auth.address.clone();
+    let registry = Fake::image(&image, move |asked, answer| {
+        let challenge = format!(
+            r#"Bearer realm="http://{realm}/token",service="tests",scope="repository:a/b:pull""#
+        );
+        match asked.headers.get("authorization").map(String::as_str) {
+            Some("Bearer good") if asked.path.contains("/blobs/") => {
+                Answer::status(307).header("Location", &format!("http://{storage}{}", asked.path))
+            }
+            Some("Bearer good") => answer,
+            Some("Bearer anonymous") => {
+                let mut answer = Answer::status(403);
+                answer.body = br#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#.to_vec();
+                answer
+            }
+            _ => Answer::status(401).header("WWW-Authenticate", &challenge),
+        }
+    });
+    let name = format!("{}/a/b:1", registry.address);
+    let home = Home::new();
+    let error = refused(&home, &name);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "pull access denied for {}/a/b, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+            registry.address
+        )
+    );
+    let with = |username: &str, password: &str| PullRequest {
+        credentials: Some(Credentials {
+            username: username.into(),
+            password: password.into(),
+            ..Credentials::default()
+        }),
+        ..request(&name)
+    };
+    assert!(pull(&home, with("me", "wrong")).is_err());
+    let asked_before = auth.count("token");
+    let (pulled, _) = pull(&home, with("me", "secret"))
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+    assert_eq!(pulled.id, image.id());
+    assert_eq!(auth.count("token") - asked_before, 1);
+}
+
+#[test]
+fn basic_credentials_are_sent_when_asked_for() {
+    let image = image();
+    let registry = Fake::image(&image, |asked, answer| {
+        if asked.headers.get("authorization").map(String::as_str) == Some("Basic bWU6c2VjcmV0") {
+            return answer;
+        }
+        Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"")
+    });
+    let name = format!("{}/a/b:1", registry.address);
+    let home = Home::new();
+    assert_eq!(refused(&home, &name).kind(), ErrorKind::NotFound);
+    let credentials = Credentials {
+        username: "me".into(),
+        password: "secret".into(),
+        ..Credentials::default()
+    };
+    let request = PullRequest {
+        credentials: Some(credentials),
+        ..request(&name)
+    };
+    pull(&home, request).unwrap();
+}
+
+#[test]
+fn broken_connections_are_taken_up_again() {
+    let image = image();
+    let (ranges, none, lying) = (
+        // Each answer breaks after a while.
+        Fake::image(&image, |asked, mut answer| {
+            if asked.path.contains("/blobs/") && answer.body.len() > 100_000 {
+                answer.cut = Some(90_000);
+            }
+            answer
+        }),
+        // The first breaks; the next ignores the range.
+        {
+            let whole = image.clone();
+            Fake::image(&image, move |asked, mut answer| {
+                if asked.path.contains("/blobs/") && answer.body.len() > 100_000 {
+                    if asked.earlier == 0 {
+                        answer.cut = Some(90_000);
+                    } else {
+                        let digest = asked.path.rsplit('/').next().unwrap();
+                        return Answer::ok(&whole.blobs[&digest.parse().unwrap()]);
+                    }
+                }
+                answer
+            })
+        },
+        // The first breaks; the next says another range than was asked for.
+        Fake::image(&image, |asked, mut answer| {
+            if asked.path.contains("/blobs/") && asked.earlier == 0 && answer.body.len() > 100_000 {
+                answer.cut = Some(90_000);
+            }
+            for (name, value) in &mut answer.headers {
+                if name == "Content-Range" {
+                    *value = "bytes 95000-99999/100000".into();
+                }
+            }
+            answer
+        }),
+    );
+    for registry in [&ranges, &none] {
+        let home = Home::new();
+        let (pulled, seen) = pull(&home, request(&format!("{}/a/b:1", registry.address)))
+            .map_err(|error| panic!("{}", chain(&error)))
+            .unwrap();
+        assert_eq!(pulled.id, image.id());
+        assert!(
+            seen.iter()
+                .any(|progress| matches!(progress, Progress::Retrying { .. }))
+        );
+    }
+    let resumed = ranges.log.lock().unwrap();
+    assert!(resumed.iter().any(|asked| {
+        asked
+            .headers
+            .get("range")
+            .is_some_and(|range| range == "bytes=90000-")
+    }));
+    drop(resumed);
+    let error = refused(&Home::new(), &format!("{}/a/b:1", lying.address));
+    assert!(error.to_string().contains("another range"), "{error}");
+}
+
+#[test]
+fn registries_that_lie_are_refused() {
+    let image = image();
+    let layer = digest_of(&image.layers[2].bytes).to_string();
+    let home = Home::new();
+    type Change = Box<dyn Fn(&crate::registry::Asked, Answer) -> Answer + Send + Sync>;
+    let wanted = layer.clone();
+    let cases: Vec<(&str, Change)> = vec![
+        ("does not match its digest", {
+            let wanted = wanted.clone();
+            Box::new(move |asked, mut answer| {
+                if asked.path.ends_with(&wanted) {
+                    answer.body[1000] ^= 1;
+                }
+                answer
+            })
+        }),
+        ("wrong size", {
+            let wanted = wanted.clone();
+            Box::new(move |asked, mut answer| {
+                if asked.path.ends_with(&wanted) {
+                    answer.body.extend([0; 100]);
+                }
+                answer
+            })
+        }),
+        (
+            "more than 8 redirects",
+            Box::new(|asked, answer| {
+                if asked.path.contains("/blobs/") {
+                    return Answer::status(302).header("Location", &asked.path);
+                }
+                answer
+            }),
+        ),
+        (
+            "exceeds the limit",
+            Box::new(|asked, mut answer| {
+                if asked.path.contains("/manifests/") {
+                    answer.body = vec![b' '; (5 << 20) + 1];
+                }
+                answer
+            }),
+        ),
+        (
+            "schema 1",
+            Box::new(|asked, answer| {
+                if asked.path.contains("/manifests/") {
+                    return Answer::ok(br#"{"schemaVersion":1,"name":"a/b","fsLayers":[]}"#)
+                        .header("Content-Type", media::DOCKER_SCHEMA1_SIGNED);
+                }
+                answer
+            }),
+        ),
+        (
+            "parse manifest",
+            Box::new(|asked, answer| {
+                if asked.path.contains("/manifests/") {
+                    return Answer::ok(b"<html>").header("Content-Type", "text/html");
+                }
+                answer
+            }),
+        ),
+        (
+            "does not match its digest",
+            Box::new(|asked, answer| {
+                if asked.path.contains("/manifests/") {
+                    return answer
+                        .header("Docker-Content-Digest", &digest_of(b"other").to_string());
+                }
+                answer
+            }),
+        ),
+        (
+            "status 418",
+            Box::new(|asked, answer| {
+                if asked.path.contains("/blobs/") {
+                    return Answer::status(418);
+                }
+                answer
+            }),
+        ),
+    ];
+    for (expected, change) in cases {
+        let registry = Fake::image(&image, change);
+        let error = refused(&home, &format!("{}/a/b:1", registry.address));
+        assert!(
+            chain(&error).contains(expected),
+            "expected {expected:?}: {}",
+            chain(&error)
+        );
+    }
+}
+
+#[test]
+fn passing_failures_are_tried_again() {
+    let image = image();
+    let registry = Fake::image(&image, |asked, answer| match asked.earlier {
+        0 => Answer::status(503).header("Retry-After", "0"),
+        1 => Answer::status(429).header("Retry-After", "0"),
+        _ => answer,
+    });
+    let home = Home::new();
+    pull(&home, request(&format!("{}/a/b:1", registry.address)))
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+    let down = refused(&Home::new(), "127.0.0.1:1/a/b:1");
+    assert_eq!(down.kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn an_index_gives_the_platform_that_was_asked_for() {
+    let layer = image().layers[0].clone();
+    let images: Vec<Made> = ["amd64", "arm64"]
+        .iter()
+        .map(|architecture| {
+            Made::for_platform(std::slice::from_ref(&layer), architecture, json!({}))
+        })
+        .collect();
+    let entries: Vec<serde_json::Value> = images
+        .iter()
+        .zip(["amd64", "arm64"])
+        .map(|(image, architecture)| {
+            let mut entry = descriptor(media::OCI_MANIFEST, &image.manifest);
+            entry["platform"] = json!({"os": "linux", "architecture": architecture});
+            entry
+        })
+        .collect();
+    let index = serde_json::to_vec(
+        &json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": entries}),
+    )
+    .unwrap();
+    let served = (images.clone(), index.clone());
+    let registry = Fake::start(move |asked| {
+        let (images, index) = &served;
+        let last = asked.path.rsplit('/').next().unwrap_or_default();
+        if last == "1" {
+            return Answer::ok(index).header("Content-Type", media::OCI_INDEX);
+        }
+        let digest = last.parse().unwrap();
+        let found = images.iter().find_map(|image| image.blobs.get(&digest));
+        found.map_or(Answer::status(404), |bytes| Answer::ok(bytes))
+    });
+    let name = format!("{}/a/b:1", registry.address);
+    let home = Home::new();
+    for (platform, expected) in [("linux/arm64", 1), ("linux/amd64", 0)] {
+        let request = PullRequest {
+            platform: Some(Platform::parse(platform).unwrap()),
+            ..request(&name)
+        };
+        let (pulled, _) = pull(&home, request)
+            .map_err(|error| panic!("{}", chain(&error)))
+            .unwrap();
+        assert_eq!(pulled.id, images[expected].id());
+        assert_eq!(pulled.digest, digest_of(&index));
+    }
+    let request = PullRequest {
+        platform: Some(Platform::parse("linux/s390x").unwrap()),
+        ..request(&name)
+    };
+    let error = pull(&home, request).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("no matching manifest for linux/s390x"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_pull_that_nobody_waits_for_ends_and_leaves_nothing() {
+    let image = image();
+    let registry = Fake::image(&image, |asked, mut answer| {
+        answer.slow = asked.path.contains("/blobs/");
+        answer
+    });
+    let home = Home::new();
+    let name = format!("{}/a/b:1", registry.address);
+    runtime().block_on(async {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let sender = Mutex::new(Some(sender));
+        let sink: ProgressSink = Arc::new(move |progress| {
+            if matches!(progress, Progress::Downloading { .. })
+                && let Some(sender) = sender.lock().unwrap().take()
+            {
+                let _ = sender.send(());
+            }
+        });
+        tokio::select! {
+            outcome = home.store.pull(request(&name), sink) => panic!("it ended by itself: {outcome:?}"),
+            _ = receiver => {}
+        }
+        // The worker notices at its next piece; the store is clean when it has.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !home.leftovers().is_empty() {
+            assert!(std::time::Instant::now() < deadline, "{:?}", home.leftovers());
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    });
+}
+
+#[test]
+fn requests_go_through_the_proxy_that_the_settings_name() {
+    let image = image();
+    let proxy = {
+        let image = image.clone();
+        Fake::start(move |asked| {
+            assert!(
+                asked.path.starts_with("http://registry.invalid:5000/v2/"),
+                "{}",
+                asked.path
+            );
+            assert_eq!(asked.headers["proxy-authorization"], "Basic bWU6c2VjcmV0");
+            let last = asked.path.rsplit('/').next().unwrap_or_default();
+            match last
+                .parse()
+                .ok()
+                .and_then(|digest| image.blobs.get(&digest))
+            {
+                Some(bytes) => Answer::ok(bytes),
+                None => Answer::ok(&image.manifest).header("Content-Type", media::OCI_MANIFEST),
+            }
+        })
+    };
+    let home = Home::with(Settings {
+        registries: RegistrySettings {
+            insecure: vec!["registry.invalid:5000".into()],
+            http_proxy: Some(format!("http://me:secret@{}", proxy.address)),
+            no_proxy: Some("localhost".into()),
+            ..RegistrySettings::default()
+        },
+        ..Settings::default()
+    });
+    pull(&home, request("registry.invalid:5000/a/b:1"))
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+}
