@@ -175,6 +175,10 @@ fn commands_version(program: Program) -> Result<(), Failure> {
     ))
 }
 
+fn no_topic(word: &str) -> Failure {
+    Failure::new(format!("unknown help topic: {word}"))
+}
+
 fn help_for(program: Program, words: &[String], flags: &[Flag]) -> Result<(), Failure> {
     let text = match words {
         [] => help::of_program(program, flags),
@@ -182,12 +186,12 @@ fn help_for(program: Program, words: &[String], flags: &[Flag]) -> Result<(), Fa
             Some(group) => help::of_group(program, group),
             None => help::of_command(
                 program,
-                &commands::find_top(word).ok_or_else(|| unknown(program, word))?,
+                &commands::find_top(word).ok_or_else(|| no_topic(word))?,
             ),
         },
         [group, word, ..] => {
-            let called = commands::find_in_group(group, word)
-                .ok_or_else(|| unknown(program, &words.join(" ")))?;
+            let called =
+                commands::find_in_group(group, word).ok_or_else(|| no_topic(&words.join(" ")))?;
             help::of_command(program, &called)
         }
     };

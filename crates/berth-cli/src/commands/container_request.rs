@@ -1,6 +1,6 @@
 //! From flags to the request that creates a container. Pure but for files that flags name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use berth_api::{
@@ -22,6 +22,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) look_up: LookUp<'a>,
     /// The client's directory.
     pub(crate) directory: &'a Path,
+    /// The engine's socket.
+    pub(crate) socket: &'a str,
     /// Proxy variables new containers get.
     pub(crate) proxies: Vec<(&'a str, &'a str)>,
 }
@@ -79,7 +81,7 @@ pub(crate) fn build(
         exposed_ports: ports.exposed,
         env: some(env),
         labels: Some(labels),
-        volumes: (!volumes.is_empty()).then_some(volumes),
+        volumes: Some(volumes),
         healthcheck,
         ..identity(parsed)
     };
@@ -98,7 +100,7 @@ pub(crate) fn build(
         .map(|text| mount::parse(text, surroundings.directory))
         .collect::<Result<Vec<Mount>, _>>()?;
     if parsed.switch("use-api-socket") {
-        mounts.push(api_socket());
+        mounts.push(api_socket(surroundings.socket));
     }
     let host_config = HostConfig {
         binds: some(binds),
@@ -114,8 +116,8 @@ pub(crate) fn build(
         volume_driver: parsed.text("volume-driver").to_owned(),
         volumes_from: some(parsed.list("volumes-from")),
         annotations: environment::to_map(&parsed.list("annotation")),
-        cap_add: some(parsed.list("cap-add")).map(StrSlice),
-        cap_drop: some(parsed.list("cap-drop")).map(StrSlice),
+        cap_add: capabilities(parsed.list("cap-add")),
+        cap_drop: capabilities(parsed.list("cap-drop")),
         cgroupns_mode: parsed.text("cgroupns").to_owned(),
         dns: Some(listed(&parsed.list("dns"), name_resolution::address)?),
         dns_options: Some(parsed.list("dns-option")),
@@ -155,6 +157,22 @@ pub(crate) fn build(
             endpoints_config: Some(endpoints(parsed, networks)?),
         }),
     })
+}
+
+/// Capabilities by their full names, each once.
+fn capabilities(names: Vec<String>) -> Option<StrSlice> {
+    let full: BTreeSet<String> = names
+        .iter()
+        .map(|name| name.trim().to_ascii_uppercase())
+        .map(|name| {
+            if name == "ALL" || name.starts_with("CAP_") {
+                name
+            } else {
+                format!("CAP_{name}")
+            }
+        })
+        .collect();
+    some(full.into_iter().collect()).map(StrSlice)
 }
 
 /// What the container runs and as whom; streams as they are for a client that attaches.
@@ -414,12 +432,12 @@ pub(crate) fn limits(parsed: &Parsed) -> Resources {
     }
 }
 
-fn api_socket() -> Mount {
-    const SOCKET: &str = "/var/run/docker.sock";
+/// The mount of the engine's socket, where clients inside the container look for it.
+fn api_socket(path: &str) -> Mount {
     Mount {
         kind: "bind".to_owned(),
-        source: SOCKET.to_owned(),
-        target: SOCKET.to_owned(),
+        source: path.to_owned(),
+        target: "/var/run/docker.sock".to_owned(),
         bind_options: Some(BindOptions::default()),
         ..Mount::default()
     }

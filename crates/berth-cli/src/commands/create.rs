@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-use berth_api::{Client, ClientError, ContainerCreateBody, ContainerCreateResponse};
+use berth_api::{Client, ClientError, ContainerCreateBody, ContainerCreateResponse, Host};
 use berth_types::platform::Platform;
 use berth_types::reference::Reference;
 
@@ -39,6 +39,9 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     })
 }
 
+/// Flags that only have a meaning for engines on Windows, which this client does not talk to.
+const WINDOWS_ONLY: &[&str] = &["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"];
+
 /// The request that the flags ask for. Mistakes end with status 125, like those in the flags.
 pub(crate) fn request(
     session: &Session,
@@ -52,6 +55,16 @@ pub(crate) fn request(
         );
         return Err(refused(session, command, &reason));
     }
+    let foreign: Vec<String> = WINDOWS_ONLY
+        .iter()
+        .filter(|flag| parsed.given(flag))
+        .map(|flag| {
+            format!("\"--{flag}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux")
+        })
+        .collect();
+    if !foreign.is_empty() {
+        return Err(Failure::new(foreign.join("\n")));
+    }
     let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let config = session.config()?;
     let proxies = if config.proxies.is_empty() {
@@ -63,7 +76,13 @@ pub(crate) fn request(
             .get(&host.to_string())
             .or_else(|| config.proxies.get("default"))
     };
+    let socket = if parsed.switch("use-api-socket") {
+        api_socket(session)?
+    } else {
+        String::new()
+    };
     let surroundings = Surroundings {
+        socket: &socket,
         look_up: &|name| std::env::var(name).ok(),
         directory: &directory,
         proxies: proxies
@@ -77,6 +96,16 @@ pub(crate) fn request(
         host_config.console_size = [height, width];
     }
     Ok(body)
+}
+
+/// Path of the engine's socket, for `--use-api-socket`.
+fn api_socket(session: &Session) -> Result<String, Failure> {
+    match session.host()?.0 {
+        Host::Unix(path) => Ok(path.display().to_string()),
+        host => Err(Failure::new(format!(
+            "flag --use-api-socket needs an engine with a unix socket, and {host} is none"
+        ))),
+    }
 }
 
 /// An error with a pointer to the help text, status 125.

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
 use crate::options::filter;
 use crate::output::document::Document;
-use crate::output::template::{Functions, Template};
+use crate::output::object::ObjectFormat;
 use crate::session::{self, Session};
 
 pub(crate) const SPEC: Spec = Spec {
@@ -43,13 +43,11 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     let template = match parsed.text("format") {
         "" => None,
         "json" => Some(None),
-        template => Some(Some(Template::parse(
-            &template.replace("\\t", "\t").replace("\\n", "\n"),
-        )?)),
+        template => Some(Some(ObjectFormat::parse(template)?)),
     };
     let options = EventsOptions {
-        since: logs::moment("since", parsed.text("since"))?,
-        until: logs::moment("until", parsed.text("until"))?,
+        since: logs::moment(parsed.text("since"))?,
+        until: logs::moment(parsed.text("until"))?,
         filters: filter::all(&parsed.list("filter")),
     };
     session.block_on(async {
@@ -106,7 +104,7 @@ fn line(event: &EventMessage) -> String {
     text
 }
 
-fn formatted(event: &EventMessage, template: &Template) -> Result<String, Failure> {
+fn formatted(event: &EventMessage, template: &ObjectFormat) -> Result<String, Failure> {
     let json = serde_json::to_value(event).unwrap_or_default();
     let document = Document::new(&json);
     let value = match &document.value {
@@ -127,7 +125,7 @@ fn formatted(event: &EventMessage, template: &Template) -> Result<String, Failur
         }
         _ => (document.value.clone(), document.notes.clone()),
     };
-    Ok(template.render(&value.0, &value.1, Functions::Values)?)
+    template.show_value(&value.0, &value.1)
 }
 
 #[cfg(test)]
@@ -169,7 +167,7 @@ mod tests {
     #[test]
     fn templates_name_fields_as_go_does() {
         let show = |source: &str| {
-            formatted(&event(), &Template::parse(source).expect("parses")).expect(source)
+            formatted(&event(), &ObjectFormat::parse(source).expect("parses")).expect(source)
         };
         assert_eq!(
             show("{{.Status}} {{.ID}} {{.Actor.Attributes.name}} {{.TimeNano}}"),

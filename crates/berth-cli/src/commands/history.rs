@@ -44,6 +44,7 @@ const COLUMNS: Columns = Columns {
         ("Size", "SIZE"),
         ("Comment", "COMMENT"),
     ],
+    type_name: "*image.historyContext",
     labels: false,
 };
 

@@ -59,6 +59,7 @@ const COLUMNS: Columns = Columns {
         ("SharedSize", "SHARED SIZE"),
         ("UniqueSize", "UNIQUE SIZE"),
     ],
+    type_name: "*formatter.imageContext",
     labels: false,
 };
 

@@ -8,8 +8,7 @@ use berth_types::size;
 use super::{Arity, Spec};
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
-use crate::output::document::Document;
-use crate::output::template::{Functions, Template};
+use crate::output::object::ObjectFormat;
 use crate::session::{self, Session};
 
 pub(crate) const SPEC: Spec = Spec {
@@ -27,9 +26,7 @@ pub(crate) const SPEC: Spec = Spec {
 fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     let template = match parsed.text("format") {
         "" | "json" => None,
-        source => Some(Template::parse(
-            &source.replace("\\t", "\t").replace("\\n", "\n"),
-        )?),
+        source => Some(ObjectFormat::parse(source)?),
     };
     session.block_on(async {
         let asked = match session.client() {
@@ -69,11 +66,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
         };
         match &template {
             Some(template) => {
-                let document = Document::new(&json());
-                shown = format!(
-                    "{}\n",
-                    template.render(&document.value, &document.notes, Functions::Values)?
-                );
+                shown = format!("{}\n", template.show(&json())?);
             }
             None if plain => describe(&info, &mut shown),
             None => shown = format!("{}\n", json()),

@@ -6,8 +6,7 @@ use serde_json::Value;
 use super::{Arity, Spec};
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
-use crate::output::document::Document;
-use crate::output::template::{Functions, Template};
+use crate::output::object::ObjectFormat;
 use crate::session::{self, Session};
 
 pub(crate) const ANY: Spec = Spec {
@@ -133,9 +132,7 @@ fn show(
     let format = parsed.text("format");
     let template = match format {
         "" | "json" => None,
-        template => Some(Template::parse(
-            &template.replace("\\t", "\t").replace("\\n", "\n"),
-        )?),
+        template => Some(ObjectFormat::parse(template)?),
     };
     session.block_on(async {
         let client = session.client()?;
@@ -148,20 +145,13 @@ fn show(
                     Ok(value) => {
                         match &template {
                             None => found.push(value),
-                            Some(template) => {
-                                let document = Document::new(&value);
-                                match template.render(
-                                    &document.value,
-                                    &document.notes,
-                                    Functions::Values,
-                                ) {
-                                    Ok(line) => text.push_str(&format!("{line}\n")),
-                                    Err(reason) => {
-                                        session::print(&text)?;
-                                        return Err(Failure::new(reason));
-                                    }
+                            Some(template) => match template.show(&value) {
+                                Ok(line) => text.push_str(&format!("{line}\n")),
+                                Err(failure) => {
+                                    session::print(&text)?;
+                                    return Err(failure);
                                 }
-                            }
+                            },
                         }
                         continue 'names;
                     }
@@ -189,6 +179,9 @@ fn show(
                 "json" => format!("{}\n", Value::Array(found)),
                 _ => format!("{}\n", indented(&Value::Array(found))),
             };
+        }
+        if text.is_empty() {
+            text.push('\n');
         }
         session::print(&text)?;
         if failures.is_empty() {

@@ -42,14 +42,20 @@ pub(crate) const SPEC: Spec = Spec {
 };
 
 /// A time as the API takes it: seconds with nine places. Empty stays empty.
-pub(crate) fn moment(flag: &str, value: &str) -> Result<String, Failure> {
+pub(crate) fn moment(value: &str) -> Result<String, Failure> {
     if value.is_empty() {
         return Ok(String::new());
     }
     let moment = Timestamp::parse_relative(value, text::now())
-        .map_err(|error| Failure::new(format!("invalid value for \"{flag}\": {error}")))?;
+        .map_err(|error| Failure::new(error.to_string()))?;
     let nanoseconds = moment.unix_nanoseconds().rem_euclid(1_000_000_000);
     Ok(format!("{}.{nanoseconds:09}", moment.unix_seconds()))
+}
+
+fn named(flag: &str, value: &str) -> Result<String, Failure> {
+    moment(value).map_err(|failure| {
+        Failure::new(format!("invalid value for \"{flag}\": {}", failure.message))
+    })
 }
 
 fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
@@ -57,8 +63,8 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
         follow: parsed.switch("follow"),
         stdout: true,
         stderr: true,
-        since: moment("since", parsed.text("since"))?,
-        until: moment("until", parsed.text("until"))?,
+        since: named("since", parsed.text("since"))?,
+        until: named("until", parsed.text("until"))?,
         timestamps: parsed.switch("timestamps"),
         details: parsed.switch("details"),
         tail: parsed.text("tail").to_owned(),

@@ -75,6 +75,7 @@ pub(crate) const COLUMNS: Columns = Columns {
         ("Platform", "PLATFORM"),
         ("HealthStatus", "HEALTH STATUS"),
     ],
+    type_name: "*formatter.ContainerContext",
     labels: true,
 };
 
@@ -374,7 +375,8 @@ mod tests {
         };
         let show = |template: &str, whole| {
             Format::parse(template, TABLE, None)
-                .and_then(|format| format.line(row(&container, whole)))
+                .and_then(|format| format.render(&COLUMNS, vec![row(&container, whole)]))
+                .map(|line| line.trim_end().to_owned())
                 .expect(template)
         };
         assert_eq!(

@@ -64,7 +64,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
                 Ok(())
             } else {
                 Err(Failure::new(format!(
-                    "failed to start containers: {}",
+                    "Error: failed to start containers: {}",
                     failed.join(", ")
                 )))
             };

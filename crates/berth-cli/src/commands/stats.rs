@@ -53,6 +53,7 @@ const COLUMNS: Columns = Columns {
         ("BlockIO", "BLOCK I/O"),
         ("PIDs", "PIDS"),
     ],
+    type_name: "*container.statsContext",
     labels: false,
 };
 const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}";
@@ -441,9 +442,9 @@ mod tests {
             .expect("renders");
         assert_eq!(
             shown,
-            "CONTAINER ID   NAME      CPU %     MEM USAGE / LIMIT   MEM %     NET I/O       BLOCK I/O     PIDS\n\
-             0123456789ab   web       20.00%    2MiB / 1GiB         0.20%     1kB / 2kB     4.1kB / 1B    3\n\
-             other          --        --        -- / --             --        -- / --       -- / --       --\n"
+            "CONTAINER ID   NAME      CPU %     MEM USAGE / LIMIT   MEM %     NET I/O     BLOCK I/O    PIDS\n\
+             0123456789ab   web       20.00%    2MiB / 1GiB         0.20%     1kB / 2kB   4.1kB / 1B   3\n\
+             other          --        --        -- / --             --        -- / --     -- / --      --\n"
         );
     }
 }

@@ -38,6 +38,7 @@ const COLUMNS: Columns = Columns {
         ("Size", "SIZE"),
         ("Reclaimable", "RECLAIMABLE"),
     ],
+    type_name: "*formatter.diskUsageImagesContext",
     labels: false,
 };
 const TABLE: &str = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
@@ -187,6 +188,7 @@ const IMAGE_COLUMNS: Columns = Columns {
         ("UniqueSize", "UNIQUE SIZE"),
         ("Containers", "CONTAINERS"),
     ],
+    type_name: "*formatter.diskUsageImagesContext",
     labels: false,
 };
 const IMAGE_TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use super::{Arity, Spec};
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
-use crate::output::document::Document;
-use crate::output::template::{Functions, Template};
+use crate::output::object::ObjectFormat;
 use crate::output::text;
 use crate::session::{self, Session};
 
@@ -29,9 +28,7 @@ const ALIASES: &[(&str, &str)] = &[("ApiVersion", "APIVersion")];
 fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     let template = match parsed.text("format") {
         "" | "json" => None,
-        source => Some(Template::parse(
-            &source.replace("\\t", "\t").replace("\\n", "\n"),
-        )?),
+        source => Some(ObjectFormat::parse(source)?),
     };
     session.block_on(async {
         let (server, spoken, failure) = match session.client() {
@@ -59,11 +56,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
                 for side in ["Client", "Server"] {
                     add_aliases(&mut all[side]);
                 }
-                let document = Document::new(&all);
-                format!(
-                    "{}\n",
-                    template.render(&document.value, &document.notes, Functions::Values)?
-                )
+                format!("{}\n", template.show(&all)?)
             }
             (None, "json") => format!(
                 "{}\n",

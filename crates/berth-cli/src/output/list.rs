@@ -15,6 +15,8 @@ use crate::failure::Failure;
 pub(crate) struct Columns {
     /// Field names and their headers.
     pub(crate) headers: &'static [(&'static str, &'static str)],
+    /// Docker's name for the type of a line, which its messages show.
+    pub(crate) type_name: &'static str,
     /// Whether `{{.Label "name"}}` is a field.
     pub(crate) labels: bool,
 }
@@ -84,10 +86,9 @@ impl Format {
             .trim_matches(' ')
             .replace("\\t", "\t")
             .replace("\\n", "\n");
-        Ok(Self {
-            template: Template::parse(&template)?,
-            table,
-        })
+        let template = Template::parse(&template)
+            .map_err(|reason| Failure::new(format!("failed to parse template: {reason}")))?;
+        Ok(Self { template, table })
     }
 
     /// Whether the template looks at a field of this name.
@@ -114,18 +115,28 @@ impl Format {
             lines.push('\n');
         }
         for row in rows {
-            lines.push_str(&self.line(row)?);
+            lines.push_str(&self.line(columns, row)?);
             lines.push('\n');
         }
         Ok(if self.table { align(&lines) } else { lines })
     }
 
     /// One line without its end.
-    pub(crate) fn line(&self, row: Row) -> Result<String, Failure> {
+    fn line(&self, columns: &Columns, row: Row) -> Result<String, Failure> {
         let notes = Arc::new(Notes::default());
-        Ok(self
-            .template
-            .render(&Value::Map(Arc::new(row.0)), &notes, Functions::Values)?)
+        self.template
+            .render(&Value::Map(Arc::new(row.0)), &notes, Functions::Values)
+            .map_err(|reason| {
+                let reason = match reason.split_once("map has no entry for key ") {
+                    Some((place, field)) => format!(
+                        "{place}can't evaluate field {} in type {}",
+                        field.trim_matches('"'),
+                        columns.type_name
+                    ),
+                    None => reason,
+                };
+                Failure::new(format!("failed to execute template: {reason}"))
+            })
     }
 }
 
@@ -155,6 +166,7 @@ mod tests {
 
     const COLUMNS: Columns = Columns {
         headers: &[("ID", "CONTAINER ID"), ("Names", "NAMES")],
+        type_name: "*formatter.ContainerContext",
         labels: true,
     };
 
@@ -207,6 +219,9 @@ mod tests {
         ] {
             assert_eq!(render(format), wanted, "{format}");
         }
-        assert!(render("{{.Nope}}").contains("at <.Nope>"));
+        assert_eq!(
+            render("{{.Nope}}"),
+            "failed to execute template: template: :1:2: executing \"\" at <.Nope>: can't evaluate field Nope in type *formatter.ContainerContext"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod document;
 pub(crate) mod list;
+pub(crate) mod object;
 pub(crate) mod progress;
 pub(crate) mod template;
 pub(crate) mod text;

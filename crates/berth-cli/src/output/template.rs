@@ -35,7 +35,6 @@ pub(crate) enum Functions {
 /// A parsed template.
 #[derive(Debug)]
 pub(crate) struct Template {
-    source: String,
     main: ListNode,
     named: Vec<(String, ListNode)>,
     fields: Vec<String>,
@@ -51,9 +50,9 @@ impl Template {
         let (mut main, defines) = parsed.map_err(|error| match error {
             TemplateError::Parse { line, message, .. }
             | TemplateError::Lex { line, message, .. } => {
-                format!("template parsing error: template: :{line}: {message}")
+                format!("template: :{line}: {message}")
             }
-            other => format!("template parsing error: {other}"),
+            other => format!("template: :1: {other}"),
         })?;
         let mut rewriter = Rewriter {
             source,
@@ -68,11 +67,10 @@ impl Template {
         }
         if let Some((line, name)) = rewriter.unknown {
             return Err(format!(
-                "template parsing error: template: :{line}: function \"{name}\" not defined"
+                "template: :{line}: function \"{name}\" not defined"
             ));
         }
         Ok(Self {
-            source: source.to_owned(),
             main,
             named,
             fields: rewriter.fields,
@@ -109,12 +107,10 @@ impl Template {
         }
         template
             .execute_template_to_string(MAIN, data)
-            .map_err(|error| {
-                let reason = match error {
-                    TemplateError::Exec(text) => text,
-                    other => format!("template: :1: executing {:?}: {other}", self.source),
-                };
-                format!("template parsing error: {reason}")
+            .map_err(|error| match error {
+                TemplateError::Exec(text) if text.starts_with("template: ") => text,
+                TemplateError::Exec(text) => format!("template: :1: executing \"\": {text}"),
+                other => format!("template: :1: executing \"\": {other}"),
             })
     }
 }
@@ -508,23 +504,20 @@ mod tests {
         for (source, wanted) in [
             (
                 "{{.State.Health.Status}}",
-                "template parsing error: template: :1:8: executing \"\" at <.State.Health.Status>: map has no entry for key \"Health\"",
+                "template: :1:8: executing \"\" at <.State.Health.Status>: map has no entry for key \"Health\"",
             ),
             (
                 "{{.Foo}}",
-                "template parsing error: template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\"",
+                "template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\"",
             ),
-            (
-                "{{foo .Id}}",
-                "template parsing error: template: :1: function \"foo\" not defined",
-            ),
+            ("{{foo .Id}}", "template: :1: function \"foo\" not defined"),
         ] {
             assert_eq!(render(source).expect_err(source), wanted);
         }
         assert!(
             render("{{.Id")
                 .expect_err("unclosed")
-                .starts_with("template parsing error: template: :1: unclosed action")
+                .starts_with("template: :1: unclosed action")
         );
     }
 
