@@ -498,10 +498,7 @@ fn execution_error(program: &CString, refused: Error) -> RuntimeError {
         }
         _ => return refused.into(),
     };
-    let cause = refused
-        .errno()
-        .map(|errno| words_of(errno))
-        .unwrap_or_default();
+    let cause = refused.errno().map(words_of).unwrap_or_default();
     RuntimeError::Program {
         program: program.to_string_lossy().into_owned(),
         failure,

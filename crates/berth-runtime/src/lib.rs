@@ -9,6 +9,7 @@
 //!
 //! Read in this order: [`plan`], [`create`](mod@create), `first_process`, `root`, `credentials`, [`container`], [`exec`](mod@exec).
 
+pub mod cli;
 pub mod container;
 pub mod create;
 mod credentials;
@@ -26,6 +27,7 @@ pub mod seccomp;
 mod sources;
 pub mod state;
 
+pub use cli::main;
 pub use container::{Container, remove_abandoned};
 pub use create::{CreateRequest, StdioRequest, create};
 pub use error::{RuntimeError, StartFailure};

@@ -100,8 +100,8 @@ pub fn is_sealed(executable: impl AsFd) -> bool {
             .f_flag
             .contains(rustix::fs::StatVfsMountFlags::RDONLY)
     });
-    let overlay = rustix::fs::fstatfs(executable)
-        .is_ok_and(|status| status.f_type as i64 == OVERLAYFS_SUPER_MAGIC);
+    let overlay =
+        rustix::fs::fstatfs(executable).is_ok_and(|status| status.f_type == OVERLAYFS_SUPER_MAGIC);
     read_only && overlay
 }
 

@@ -338,7 +338,8 @@ fn check_maps(
         return Ok(());
     }
     let joins = joined.iter().any(|(kind, _)| *kind == Kind::User);
-    if !joins && !(users.is_empty() && groups.is_empty()) {
+    let mapped = !users.is_empty() || !groups.is_empty();
+    if mapped && !joins {
         return Err(RuntimeError::invalid(
             "linux.uidMappings",
             "id maps need a user namespace",

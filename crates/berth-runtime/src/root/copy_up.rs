@@ -124,11 +124,11 @@ fn settle(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
         to,
         &rustix::fs::Timestamps {
             last_access: rustix::fs::Timespec {
-                tv_sec: stat.st_atime as i64,
+                tv_sec: stat.st_atime,
                 tv_nsec: stat.st_atime_nsec as i64,
             },
             last_modification: rustix::fs::Timespec {
-                tv_sec: stat.st_mtime as i64,
+                tv_sec: stat.st_mtime,
                 tv_nsec: stat.st_mtime_nsec as i64,
             },
         },
