@@ -1,7 +1,7 @@
 //! The route table, and the way of a request through it: route → version gate → handler.
 
 use crate::failure::Failure;
-use crate::handlers::{containers, create, exec, networks, streams, system};
+use crate::handlers::{containers, create, exec, images, networks, streams, system};
 use crate::reply::{Reply, add_common_headers, failure_response};
 use crate::request::{Request, cut};
 use berth_api::{ApiVersion, Query};
@@ -64,6 +64,14 @@ static ROUTES: &[Route] = routes! {
     POST "/exec/{}/start" exec::start;
     POST "/exec/{}/resize" exec::resize;
     GET "/exec/{}/json" exec::inspect;
+
+    GET "/images/json" images::list;
+    POST "/images/create" images::pull;
+    POST "/images/load" images::load;
+    GET "/images/{..}/json" images::inspect;
+    GET "/images/{..}/history" images::history;
+    POST "/images/{..}/tag" images::tag;
+    DELETE "/images/{..}" images::remove;
 
     GET "/networks" networks::list;
     GET "/networks/" networks::list;

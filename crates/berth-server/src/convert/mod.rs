@@ -7,6 +7,7 @@ pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod host_config;
+pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod mounts;
 pub(crate) mod networks;

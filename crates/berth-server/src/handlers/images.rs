@@ -1,1 +1,266 @@
 //! Requests about images.
+
+use super::progress::{Lines, from_body};
+use super::streams::json_line;
+use crate::convert;
+use crate::failure::Failure;
+use crate::reply::Reply;
+use crate::request::{Request, cut};
+use berth_api::{AuthConfig, ImageDeleteResponseItem, ImageHistoryItem, ImageSummary, JsonMessage};
+use berth_engine::containers::requests::ListOptions;
+use berth_engine::images::{ImageFilters, ListRequest, PullRequest, RemoveRequest};
+use berth_engine::{Engine, EngineError};
+use berth_types::{Digest, Platform, Reference};
+use http::StatusCode;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+type Answer = Result<Reply, Failure>;
+
+pub(crate) async fn list(engine: Arc<Engine>, request: Request) -> Answer {
+    Ok(Reply::json(
+        StatusCode::OK,
+        &summaries(&engine, &request).await?,
+    ))
+}
+
+/// The list, also for the disk usage.
+pub(super) async fn summaries(
+    engine: &Engine,
+    request: &Request,
+) -> Result<Vec<ImageSummary>, Failure> {
+    let mut filters = berth_api::Filters::from_json(request.text("filters"))
+        .map_err(|error| Failure::bad_request(error.to_string()))?;
+    let pattern = request.text("filter");
+    if !request.version.at_least(41) && !pattern.is_empty() {
+        filters.add("reference", pattern);
+    }
+    let filters = ImageFilters::parse(filters.iter().map(|(name, values)| (name, values.to_vec())))
+        .map_err(EngineError::from)?;
+    let list = ListRequest {
+        all: request.flag("all"),
+        filters,
+        shared_size: request.version.at_least(42) && request.flag("shared-size"),
+    };
+    let mut uses: HashMap<Digest, i64> = HashMap::new();
+    let everything = ListOptions {
+        all: true,
+        ..ListOptions::default()
+    };
+    for view in engine.containers.list(&everything)? {
+        *uses.entry(view.spec.image_id).or_default() += 1;
+    }
+    let images = engine.images.list(list).await?;
+    Ok(images
+        .into_iter()
+        .map(|image| {
+            let containers = uses.get(&image.id).copied().unwrap_or(0);
+            convert::images::summary(image, containers, request.version)
+        })
+        .collect())
+}
+
+/// A platform as JSON, the way OCI documents have it.
+#[derive(Debug, Deserialize)]
+struct PlatformText {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+}
+
+/// The `platform` parameter of API versions that have it.
+fn platform(request: &Request, since: u32) -> Result<Option<Platform>, Failure> {
+    let text = request.text("platform");
+    if text.is_empty() || !request.version.at_least(since) {
+        return Ok(None);
+    }
+    if request.query.all("platform").count() > 1 {
+        return Err(Failure::bad_request(
+            "multiple platform parameters not supported",
+        ));
+    }
+    let platform: PlatformText = serde_json::from_str(text)
+        .map_err(|error| Failure::bad_request(format!("failed to parse platform: {error}")))?;
+    if platform.os.is_empty() || platform.architecture.is_empty() {
+        return Err(Failure::bad_request(
+            "both OS and Architecture must be provided",
+        ));
+    }
+    Ok(Some(Platform::normalised(
+        &platform.os,
+        &platform.architecture,
+        &platform.variant,
+    )))
+}
+
+/// Refuses an image that is not for the platform asked for.
+fn check_platform(
+    name: &str,
+    document: &berth_types::ImageDocument,
+    wanted: Option<&Platform>,
+) -> Result<(), Failure> {
+    let own = Platform::normalised(&document.os, &document.architecture, &document.variant);
+    match wanted {
+        Some(wanted) if own.suitability(wanted).is_none() => Err(Failure::not_found(format!(
+            "image with reference {} was found but does not provide the specified platform ({wanted})",
+            cut(name)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn inspect(engine: Arc<Engine>, request: Request) -> Answer {
+    let platform = platform(&request, 49)?;
+    if platform.is_some() && request.flag("manifests") {
+        return Err(Failure::bad_request(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
+    }
+    let image = engine.images.inspect(&request.name).await?;
+    check_platform(&request.name, &image.document, platform.as_ref())?;
+    Ok(Reply::json(
+        StatusCode::OK,
+        &convert::images::inspect(image, request.version),
+    ))
+}
+
+pub(crate) async fn history(engine: Arc<Engine>, request: Request) -> Answer {
+    if let Some(platform) = platform(&request, 48)? {
+        let image = engine.images.inspect(&request.name).await?;
+        check_platform(&request.name, &image.document, Some(&platform))?;
+    }
+    let steps = engine.images.history(&request.name).await?;
+    let items: Vec<ImageHistoryItem> = steps.into_iter().map(convert::images::history).collect();
+    Ok(Reply::json(StatusCode::OK, &items))
+}
+
+/// A repository and a tag or digest, each from a parameter of its own.
+fn reference(repository: &str, tag: &str) -> Result<Reference, Failure> {
+    let bad = |message: String| Failure::bad_request(message);
+    let reference = Reference::parse(repository).map_err(|error| bad(error.to_string()))?;
+    if tag.is_empty() {
+        return Ok(reference);
+    }
+    match Digest::parse(tag) {
+        Ok(digest) => Ok(reference.with_digest(digest)),
+        Err(_) => reference
+            .with_tag(tag)
+            .map_err(|error| bad(error.to_string())),
+    }
+}
+
+pub(crate) async fn tag(engine: Arc<Engine>, request: Request) -> Answer {
+    let repository = request.text("repo");
+    if repository.is_empty() {
+        return Err(Failure::bad_request(
+            "the new name of the image is missing: repo is empty",
+        ));
+    }
+    let name = reference(repository, request.text("tag"))?;
+    if name.digest().is_some() {
+        return Err(Failure::bad_request(
+            "refusing to create a tag with a digest reference",
+        ));
+    }
+    let name = name.with_default_tag();
+    if name.familiar_name() == "sha256" {
+        return Err(Failure::bad_request(
+            "refusing to create an ambiguous tag using digest algorithm as name",
+        ));
+    }
+    engine.images.tag(&request.name, &name.to_string()).await?;
+    Ok(Reply::empty(StatusCode::CREATED))
+}
+
+pub(crate) async fn remove(engine: Arc<Engine>, request: Request) -> Answer {
+    if request.name.trim().is_empty() {
+        return Err(Failure::bad_request("image name cannot be blank"));
+    }
+    if request.version.at_least(50) && request.query.all("platforms").next().is_some() {
+        return Err(Failure::not_implemented(
+            "removing single platforms of an image is not offered by this version of Berth",
+        ));
+    }
+    let options = RemoveRequest {
+        force: request.flag("force"),
+        no_prune: request.flag("noprune"),
+    };
+    let removed = engine.images.remove(&request.name, options).await?;
+    let items: Vec<ImageDeleteResponseItem> =
+        removed.into_iter().map(convert::images::removal).collect();
+    Ok(Reply::json(StatusCode::OK, &items))
+}
+
+pub(crate) async fn pull(engine: Arc<Engine>, request: Request) -> Answer {
+    // "pull -a" of old clients sends a name with a colon at its end.
+    let image = request.text("fromImage").trim_end_matches(':').to_owned();
+    if image.is_empty() {
+        return Err(Failure::not_implemented(
+            "importing images is not offered by this version of Berth",
+        ));
+    }
+    let reference = reference(&image, request.text("tag"))?;
+    if reference.tag().is_none() && reference.digest().is_none() {
+        return Err(Failure::not_implemented(
+            "pulling every tag of a repository is not offered by this version of Berth: name a tag",
+        ));
+    }
+    let platform = match request.text("platform") {
+        "" => None,
+        text if request.version.at_least(32) => {
+            Some(Platform::parse(text).map_err(|error| Failure::bad_request(error.to_string()))?)
+        }
+        _ => None,
+    };
+    // As in Docker, credentials that cannot be read count as none: the registry decides.
+    let header = request
+        .headers
+        .get("x-registry-auth")
+        .and_then(|value| value.to_str().ok());
+    let auth = AuthConfig::from_header(header.unwrap_or_default()).unwrap_or_default();
+    let pull = PullRequest {
+        reference,
+        platform,
+        credentials: convert::images::credentials(auth),
+    };
+    let lines = Lines::new();
+    let sink = lines.sink();
+    let work = async move { engine.images.pull(pull, sink).await.map(|_| Vec::new()) };
+    lines.reply(work).await
+}
+
+pub(crate) async fn load(engine: Arc<Engine>, request: Request) -> Answer {
+    let platform = platform(&request, 48)?;
+    let quiet = request.flag_or("quiet", true);
+    let lines = Lines::new();
+    let sink = if quiet {
+        lines.silent_sink()
+    } else {
+        lines.sink()
+    };
+    let archive = from_body(request.body);
+    let work = async move {
+        let loaded = engine.images.load(archive, platform, sink).await?;
+        let mut last = Vec::new();
+        for image in loaded {
+            let mut told = |stream: String| {
+                last.push(json_line(&JsonMessage {
+                    stream,
+                    ..JsonMessage::default()
+                }));
+            };
+            if image.names.is_empty() {
+                told(format!("Loaded image ID: {}\n", image.id));
+            }
+            for name in &image.names {
+                told(format!("Loaded image: {}\n", name.familiar()));
+            }
+        }
+        Ok(last)
+    };
+    lines.reply(work).await
+}

@@ -5,5 +5,6 @@ pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod networks;
+mod progress;
 pub(crate) mod streams;
 pub(crate) mod system;

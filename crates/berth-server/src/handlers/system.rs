@@ -108,7 +108,7 @@ pub(crate) async fn disk_usage(engine: Arc<Engine>, request: Request) -> Answer 
     }
     if wanted[1] {
         body.layers_size = convert::signed(usage.layers);
-        body.images = Some(Vec::new());
+        body.images = Some(super::images::summaries(&engine, &request).await?);
     }
     // There are no volumes and no build cache in this version; the lists are empty, not absent.
     body.volumes = wanted[2].then(Vec::new);
