@@ -56,7 +56,7 @@ pub struct Config {
     pub seccomp_profile: String,
     /// Whether containers get no_new_privs when they do not say.
     pub no_new_privileges: bool,
-    /// OOM preference of monitors and the daemon is not set here; this one is for containers that do not say.
+    /// OOM preference of containers that do not say.
     pub oom_score_adjust: i64,
     /// Name servers for containers that do not say.
     pub dns: Vec<String>,
@@ -68,8 +68,12 @@ pub struct Config {
     pub labels: Vec<String>,
     /// Whether the daemon says more; shown by info.
     pub debug: bool,
-    /// Layers fetched at once per pull.
-    pub concurrent_downloads: usize,
+    /// Proxy for requests to registries over http.
+    pub http_proxy: Option<String>,
+    /// Proxy for requests to registries over https.
+    pub https_proxy: Option<String>,
+    /// Hosts, domains and ranges reached without a proxy, separated by commas.
+    pub no_proxy: Option<String>,
 }
 
 impl Config {
@@ -101,7 +105,9 @@ impl Config {
             dns_search: Vec::new(),
             labels: Vec::new(),
             debug: false,
-            concurrent_downloads: 3,
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: None,
         }
     }
 

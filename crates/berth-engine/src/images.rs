@@ -1,5 +1,284 @@
-//! Images: thin over `berth-image`, with what the engine knows (which container holds which image).
+//! Images: thin over `berth-image`, with what the engine knows (which container holds which image) and
+//! events. The store's own types are used as they are.
+
+use std::io::Read;
+
+use berth_image::{
+    Credentials, HistoryStep, ImageFilters, ImageStore, ImageSummary, ImageUse, ImageView,
+    ListRequest, LoadedImage, ProgressSink, PullRequest, Pulled, Removal, RemoveRequest,
+};
+use berth_types::{Platform, Reference};
+use indexmap::IndexMap;
+
+use crate::containers::index::Index;
+use crate::containers::requests::Pruned;
+use crate::error::EngineError;
+use crate::events::{EventKind, Events};
+use crate::filters::Filters;
+
+pub use berth_image as store;
 
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Images {}
+pub struct Images {
+    store: ImageStore,
+    index: Index,
+    events: Events,
+}
+
+impl From<berth_image::ImageError> for EngineError {
+    fn from(error: berth_image::ImageError) -> Self {
+        use berth_types::ErrorKind as Kind;
+        let (kind, text) = (error.kind(), error.to_string());
+        match kind {
+            // These sentences are whole, and callers show them as they are.
+            Kind::NotFound => Self::NotFound(text),
+            Kind::Conflict => Self::Conflict(text),
+            _ => Self::failed("use the images", kind, error),
+        }
+    }
+}
+
+impl Images {
+    pub(crate) fn new(store: ImageStore, index: Index, events: Events) -> Self {
+        Self {
+            store,
+            index,
+            events,
+        }
+    }
+
+    /// Runs a call of the store on a thread that may block.
+    async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ImageStore) -> berth_image::Result<T> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || work(&store))
+            .await
+            .map_err(|e| EngineError::Internal(format!("a defect in the engine: {e}")))?
+            .map_err(EngineError::from)
+    }
+
+    fn announce(&self, action: &str, actor: &str, name: &str) {
+        let mut attributes = IndexMap::new();
+        attributes.insert("name".to_owned(), name.to_owned());
+        self.events
+            .publish(EventKind::Image, action, actor, attributes);
+    }
+
+    /// Which container holds which image.
+    fn uses(&self) -> Vec<ImageUse> {
+        self.index
+            .all()
+            .iter()
+            .map(|handle| {
+                let view = handle.view();
+                ImageUse {
+                    container: view.id.as_str().to_owned(),
+                    image: view.spec.image_id,
+                    running: view.is_running(),
+                }
+            })
+            .collect()
+    }
+
+    /// How many containers hold each image that any holds.
+    #[must_use]
+    pub fn holders(&self) -> IndexMap<berth_types::Digest, usize> {
+        let mut holders = IndexMap::new();
+        for used in self.uses() {
+            *holders.entry(used.image).or_insert(0) += 1;
+        }
+        holders
+    }
+
+    /// Lists images.
+    ///
+    /// # Errors
+    /// When a filter makes no sense, or the store cannot be read.
+    pub async fn list(
+        &self,
+        all: bool,
+        shared_size: bool,
+        filters: &Filters,
+    ) -> Result<Vec<ImageSummary>, EngineError> {
+        let names = ["dangling", "label", "before", "since", "reference", "until"];
+        filters.validate(&names)?;
+        let parsed = ImageFilters::parse(
+            names
+                .into_iter()
+                .filter(|n| filters.contains(n))
+                .map(|n| (n, filters.get(n).map(str::to_owned).collect())),
+        )
+        .map_err(|e| EngineError::Invalid(e.to_string()))?;
+        let request = ListRequest {
+            all,
+            filters: parsed,
+            shared_size,
+        };
+        self.block(move |store| store.list(&request)).await
+    }
+
+    /// One image.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn inspect(&self, reference: &str) -> Result<ImageView, EngineError> {
+        let reference = reference.to_owned();
+        self.block(move |store| store.inspect(&reference)).await
+    }
+
+    /// How an image was made.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn history(&self, reference: &str) -> Result<Vec<HistoryStep>, EngineError> {
+        let reference = reference.to_owned();
+        self.block(move |store| store.history(&reference)).await
+    }
+
+    /// Removes a name or an image.
+    ///
+    /// # Errors
+    /// When it is not there, or held.
+    pub async fn remove(
+        &self,
+        reference: &str,
+        force: bool,
+        no_prune: bool,
+    ) -> Result<Vec<Removal>, EngineError> {
+        let (text, uses) = (reference.to_owned(), self.uses());
+        let request = RemoveRequest { force, no_prune };
+        let removals = self
+            .block(move |store| store.remove(&text, request, &uses))
+            .await?;
+        self.announce_removals(&removals);
+        Ok(removals)
+    }
+
+    fn announce_removals(&self, removals: &[Removal]) {
+        for removal in removals {
+            match removal {
+                Removal::Untagged { image, .. } => {
+                    let id = image.to_string();
+                    self.announce("untag", &id, &id);
+                }
+                Removal::Image(image) => {
+                    let id = image.to_string();
+                    self.announce("delete", &id, &id);
+                }
+                Removal::Layer(_) => {}
+            }
+        }
+    }
+
+    /// Removes images without a name (`dangling=false`: all) that no container holds.
+    ///
+    /// # Errors
+    /// When a filter makes no sense, or the store cannot be read.
+    pub async fn prune(&self, filters: &Filters) -> Result<(Vec<Removal>, Pruned), EngineError> {
+        filters.validate(&["dangling", "label", "label!", "until"])?;
+        let dangling = filters.truth("dangling")?.unwrap_or(true);
+        let mut wanted = Filters::new();
+        if dangling {
+            wanted.add("dangling", "true");
+        }
+        for name in ["label", "until"] {
+            for value in filters.get(name) {
+                wanted.add(name, value);
+            }
+        }
+        let holders = self.holders();
+        let (mut all, mut pruned) = (Vec::new(), Pruned::default());
+        for image in self.list(true, false, &wanted).await? {
+            let unwanted = filters.contains("label!") && filters.labels("label!", &image.labels);
+            if holders.contains_key(&image.id) || unwanted {
+                continue;
+            }
+            // Held since, or gone since: what others do meanwhile is no failure of the prune.
+            if let Ok(removals) = self.remove(&image.id.to_string(), true, false).await {
+                if removals.iter().any(|r| matches!(r, Removal::Image(_))) {
+                    pruned.reclaimed += image.size;
+                    pruned.removed.push(image.id.to_string());
+                }
+                all.extend(removals);
+            }
+        }
+        self.events.publish(
+            EventKind::Image,
+            "prune",
+            "",
+            IndexMap::from([("reclaimed".to_owned(), pruned.reclaimed.to_string())]),
+        );
+        Ok((all, pruned))
+    }
+
+    /// Gives an image a further name.
+    ///
+    /// # Errors
+    /// When it is not there, or the name makes no sense.
+    pub async fn tag(&self, image: &str, name: &str) -> Result<Reference, EngineError> {
+        let (image, name) = (image.to_owned(), name.to_owned());
+        let id = self.inspect(&image).await?.id;
+        let reference = self.block(move |store| store.tag(&image, &name)).await?;
+        self.announce("tag", &id.to_string(), &reference.familiar());
+        Ok(reference)
+    }
+
+    /// Fetches an image from its registry. Dropping the future ends the pull.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or stored.
+    pub async fn pull(
+        &self,
+        reference: Reference,
+        platform: Option<Platform>,
+        credentials: Option<Credentials>,
+        progress: ProgressSink,
+    ) -> Result<Pulled, EngineError> {
+        let name = reference.familiar();
+        let request = PullRequest {
+            reference,
+            platform,
+            credentials,
+        };
+        let pulled = self
+            .store
+            .pull(request, progress)
+            .await
+            .map_err(EngineError::from)?;
+        self.announce("pull", &name, &name);
+        Ok(pulled)
+    }
+
+    /// Loads the images of an archive.
+    ///
+    /// # Errors
+    /// When the archive is damaged, or cannot be stored. Nothing of it stays then.
+    pub async fn load(
+        &self,
+        archive: impl Read + Send + 'static,
+        platform: Option<Platform>,
+        progress: ProgressSink,
+    ) -> Result<Vec<LoadedImage>, EngineError> {
+        let loaded = self
+            .block(move |store| store.load(archive, platform.as_ref(), &progress))
+            .await?;
+        for image in &loaded {
+            let id = image.id.to_string();
+            let name = image
+                .names
+                .first()
+                .map_or_else(|| id.clone(), Reference::familiar);
+            self.announce("load", &id, &name);
+        }
+        Ok(loaded)
+    }
+
+    /// The store itself, for what is not here.
+    #[must_use]
+    pub fn store(&self) -> &ImageStore {
+        &self.store
+    }
+}

@@ -11,11 +11,13 @@ pub mod error;
 pub mod events;
 pub mod execs;
 pub mod filters;
+pub mod host;
 pub mod images;
 pub mod limits;
+mod opening;
+mod random;
+pub mod records;
 pub mod system;
-
-use std::sync::Arc;
 
 pub use config::Config;
 pub use containers::Containers;
@@ -24,9 +26,10 @@ pub use events::Events;
 pub use execs::Execs;
 pub use filters::Filters;
 pub use images::Images;
+pub use opening::Closing;
 pub use system::System;
 
-/// The services, one field each.
+/// The services, one field each. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
     /// Containers and their lives.
@@ -39,18 +42,6 @@ pub struct Engine {
     pub events: Events,
     /// The engine and its host.
     pub system: System,
-}
-
-impl Engine {
-    /// Takes the data root, recovers every container, and offers the services.
-    ///
-    /// # Errors
-    /// When the data root is in use or cannot be read.
-    pub async fn open(config: Arc<Config>) -> Result<Self, EngineError> {
-        let _ = config;
-        Err(EngineError::NotImplemented("open".to_owned()))
-    }
-
-    /// Saves what is under way and lets the data root go. Containers run on.
-    pub async fn close(&self) {}
+    /// What has to be done before the process ends.
+    pub closing: Closing,
 }

@@ -14,6 +14,10 @@ pub const EVENTS_QUEUE: usize = 1024;
 pub const RECORDS_QUEUE: usize = 1024;
 /// Record changes put in one transaction.
 pub const RECORDS_BATCH: usize = 256;
+/// Bytes reserved for the growth of the file of records.
+pub const RECORDS_RESERVE: u64 = 4 * 1024 * 1024;
+/// Bytes the disk must have left for a new record.
+pub const DISK_MIN: u64 = 8 * 1024 * 1024;
 /// Launches at once: they contend for the kernel's mount and cgroup locks.
 pub const LAUNCHES_AT_ONCE: usize = 8;
 /// Blocking file and kernel calls at once, beyond launches.

@@ -26,6 +26,20 @@ pub enum AfterStop {
     },
 }
 
+/// Who wanted a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartCause {
+    /// A person, by `start`.
+    User,
+    /// A person, by `restart`.
+    Restart,
+    /// The restart policy, after an exit.
+    Policy,
+    /// The restart policy, because the daemon started.
+    Boot,
+}
+
 /// One phase with what is known in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +50,8 @@ pub enum Phase {
     Starting {
         /// Since when.
         since: Timestamp,
+        /// Who wanted it.
+        cause: StartCause,
     },
     /// Its program runs.
     Running {
@@ -59,7 +75,7 @@ pub enum Phase {
         since: Timestamp,
         /// Which signal asked.
         signal: Signal,
-        /// When SIGKILL follows; `None` for never, or when it was sent.
+        /// When SIGKILL follows, or, once it was sent, when we stop believing in it; `None` for never.
         deadline: Option<Timestamp>,
         /// Whether SIGKILL was sent.
         killed: bool,

@@ -68,6 +68,12 @@ pub struct ContainerRecord {
     /// Whether a person stopped or killed it last.
     #[serde(default)]
     pub stopped_by_user: bool,
+    /// Whether the present run is not followed by a restart, whatever the policy says.
+    #[serde(default)]
+    pub restart_cancelled: bool,
+    /// Limits that are being applied and replace `resources` once they are.
+    #[serde(default)]
+    pub pending_resources: Option<Resources>,
     /// Whether it was ever started.
     #[serde(default)]
     pub was_started: bool,
@@ -92,6 +98,8 @@ impl ContainerRecord {
             restart_count: 0,
             backoff_milliseconds: 0,
             stopped_by_user: false,
+            restart_cancelled: false,
+            pending_resources: None,
             was_started: false,
             health: None,
         }

@@ -19,6 +19,7 @@ pub use health::{HealthSettings, HealthTest};
 pub use modes::{
     CgroupnsMode, IpcMode, ModeError, NetworkMode, PidMode, RestartPolicy, UsernsMode, UtsMode,
 };
+pub use mounts::clean_path;
 pub use mounts::{Bind, BindError, MountKind, MountPoint, MountRequest, Propagation, TmpfsOptions};
 pub use resources::{DeviceRate, DeviceWeight, Resources, Ulimit};
 pub use settings::{EndpointRequest, HostSettings, LogSettings, PortBinding};

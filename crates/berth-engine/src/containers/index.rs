@@ -1,0 +1,191 @@
+//! Which containers there are, and what they are called.
+//!
+//! Owns names and their reservations. Readers get snapshots without asking an owner.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use berth_types::ContainerId;
+use tokio::sync::{mpsc, watch};
+
+use super::clients::PendingClients;
+use super::owner::{Ask, Message};
+use super::view::ContainerView;
+use crate::error::EngineError;
+
+/// The only way to ask a container for something. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ContainerHandle {
+    pub(crate) id: ContainerId,
+    pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) messages: mpsc::Sender<Message>,
+    pub(crate) view: watch::Receiver<Arc<ContainerView>>,
+    pub(crate) clients: Arc<PendingClients>,
+}
+
+impl ContainerHandle {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// The present snapshot.
+    #[must_use]
+    pub fn view(&self) -> Arc<ContainerView> {
+        Arc::clone(&self.view.borrow())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    handles: HashMap<ContainerId, ContainerHandle>,
+    names: HashMap<String, ContainerId>,
+}
+
+/// All containers. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    content: Arc<RwLock<Content>>,
+}
+
+/// A name that is taken, for as long as this lives or once it is kept.
+#[derive(Debug)]
+pub struct Reservation {
+    index: Index,
+    name: String,
+    kept: bool,
+}
+
+impl Reservation {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Keeps the name until it is released.
+    pub fn keep(mut self) -> String {
+        self.kept = true;
+        self.name.clone()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.index.release_name(&self.name);
+        }
+    }
+}
+
+impl Index {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Content> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Content> {
+        self.content.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a name.
+    ///
+    /// # Errors
+    /// When it is in use, with Docker's sentence.
+    pub fn reserve(&self, name: &str, id: &ContainerId) -> Result<Reservation, EngineError> {
+        let mut content = self.write();
+        if let Some(holder) = content.names.get(name) {
+            return Err(EngineError::Conflict(format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
+            )));
+        }
+        content.names.insert(name.to_owned(), id.clone());
+        drop(content);
+        Ok(Reservation {
+            index: self.clone(),
+            name: name.to_owned(),
+            kept: false,
+        })
+    }
+
+    /// Gives a name back.
+    pub fn release_name(&self, name: &str) {
+        self.write().names.remove(name);
+    }
+
+    /// Adds a container whose name is reserved.
+    pub fn insert(&self, handle: ContainerHandle) {
+        self.write().handles.insert(handle.id.clone(), handle);
+    }
+
+    /// Takes a container and its name out.
+    pub fn remove(&self, id: &ContainerId, name: &str) {
+        let mut content = self.write();
+        content.handles.remove(id);
+        if content.names.get(name) == Some(id) {
+            content.names.remove(name);
+        }
+    }
+
+    /// The container meant: by id, by name, or by a prefix of its id that no other has.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn find(&self, reference: &str) -> Result<ContainerHandle, EngineError> {
+        let missing = || {
+            EngineError::NotFound(format!(
+                "No such container: {}",
+                reference.chars().take(256).collect::<String>()
+            ))
+        };
+        if reference.is_empty() {
+            return Err(missing());
+        }
+        let content = self.read();
+        if let Ok(id) = ContainerId::parse(reference)
+            && let Some(handle) = content.handles.get(&id)
+        {
+            return Ok(handle.clone());
+        }
+        let name = reference.strip_prefix('/').unwrap_or(reference);
+        if let Some(handle) = content
+            .names
+            .get(name)
+            .and_then(|id| content.handles.get(id))
+        {
+            return Ok(handle.clone());
+        }
+        if !berth_types::id::is_id_prefix(reference) {
+            return Err(missing());
+        }
+        let mut matching = content
+            .handles
+            .iter()
+            .filter(|(id, _)| id.as_str().starts_with(reference));
+        match (matching.next(), matching.next()) {
+            (Some((_, handle)), None) => Ok(handle.clone()),
+            (None, _) => Err(missing()),
+            (Some(_), Some(_)) => Err(EngineError::Invalid(format!(
+                "multiple IDs found with provided prefix: {reference}"
+            ))),
+        }
+    }
+
+    /// Every container, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<ContainerHandle> {
+        self.read().handles.values().cloned().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read().handles.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

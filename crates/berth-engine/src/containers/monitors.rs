@@ -1,0 +1,717 @@
+//! The launcher of real monitor processes.
+//!
+//! Owns the connections to monitors, and the order of a start: directories → `config.json` → monitor →
+//! pending clients → program. Decides nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use berth_image::ImageStore;
+use berth_monitor::{
+    ConsoleSize, ExecRequest, LaunchRequest, MonitorError, MonitorEvent, MonitorHandle, RunState,
+    RuntimeChoice,
+};
+use berth_sys::executable::SealedExecutable;
+use berth_sys::fs::Durability;
+use berth_types::{ContainerId, ErrorKind, Signal};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::clients::PendingClients;
+use super::index::Index;
+use super::launcher::{ExecPlan, ExecRun, Found, LaunchError, Launcher, Run, RunFact, Streams};
+use super::lifecycle::{ExitFact, Fact, Observation};
+use super::oci;
+use super::record::ContainerRecord;
+use super::requests::TerminalSize;
+use super::spec::Resources;
+use super::surroundings::{self, Lookups, failed};
+use crate::clock;
+use crate::config::Runtime;
+use crate::error::EngineError;
+use crate::host::Host;
+use crate::limits;
+
+/// The launcher.
+#[derive(Debug)]
+pub struct Monitors {
+    core: Arc<Core>,
+    executable: SealedExecutable,
+    handles: Mutex<HashMap<ContainerId, MonitorHandle>>,
+    launches: Semaphore,
+    blocking: Semaphore,
+}
+
+/// What blocking work needs.
+#[derive(Debug)]
+struct Core {
+    host: Arc<Host>,
+    images: ImageStore,
+    index: Index,
+    lookups: Lookups,
+}
+
+fn of_monitor(attempt: &str, error: &MonitorError) -> LaunchError {
+    let failure = error.to_failure();
+    LaunchError {
+        message: if failure.start_failure.is_some() || attempt.is_empty() {
+            failure.message.clone()
+        } else {
+            format!("{attempt}: {}", failure.message)
+        },
+        kind: failure.kind,
+        exit_code: failure.exit_code(),
+    }
+}
+
+fn gone(id: &ContainerId) -> LaunchError {
+    LaunchError::new(
+        format!("container {id} is not running"),
+        ErrorKind::Conflict,
+    )
+}
+
+impl Monitors {
+    /// Makes the sealed view of the executable and waits for work.
+    ///
+    /// # Errors
+    /// When the view cannot be made.
+    pub fn new(host: Arc<Host>, images: ImageStore, index: Index) -> Result<Self, EngineError> {
+        let executable = SealedExecutable::of(&host.config().executable).map_err(|e| {
+            let kind = e.kind();
+            EngineError::failed("make a sealed view of the executable", kind, e)
+        })?;
+        Ok(Self {
+            core: Arc::new(Core {
+                host,
+                images,
+                index,
+                lookups: Lookups::default(),
+            }),
+            executable,
+            handles: Mutex::new(HashMap::new()),
+            launches: Semaphore::new(limits::LAUNCHES_AT_ONCE),
+            blocking: Semaphore::new(limits::BLOCKING_AT_ONCE),
+        })
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, HashMap<ContainerId, MonitorHandle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, id: &ContainerId) -> Result<MonitorHandle, LaunchError> {
+        self.handles().get(id).cloned().ok_or_else(|| gone(id))
+    }
+
+    /// Runs blocking work in a bounded pool.
+    async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T, LaunchError> + Send + 'static,
+    ) -> Result<T, LaunchError> {
+        let _place = self.blocking.acquire().await;
+        let core = Arc::clone(&self.core);
+        match tokio::task::spawn_blocking(move || work(&core)).await {
+            Ok(result) => result,
+            Err(error) => Err(LaunchError::new(
+                format!("a defect in the engine: {error}"),
+                ErrorKind::Internal,
+            )),
+        }
+    }
+
+    async fn launch(
+        &self,
+        record: &ContainerRecord,
+        clients: &PendingClients,
+    ) -> Result<Run, LaunchError> {
+        let _place = self.launches.acquire().await;
+        let for_work = record.clone();
+        let mut request = self.block(move |core| core.prepare(&for_work)).await?;
+        // With nobody waiting, making and starting is one message.
+        request.start = clients.is_empty();
+        let launched = berth_monitor::launch(&self.executable.path(), &request).await;
+        let (handle, created) = launched.map_err(|e| of_monitor("", &e))?;
+        let started = async {
+            if !created.started {
+                for client in clients.connect() {
+                    if client.reply.is_closed() {
+                        continue;
+                    }
+                    let stream = handle
+                        .attach(streams(client.streams))
+                        .await
+                        .map_err(|e| of_monitor("attach", &e))?;
+                    let _ = client.reply.send(stream);
+                }
+                handle.start().await.map_err(|e| of_monitor("", &e))?;
+            }
+            Ok::<(), LaunchError>(())
+        };
+        if let Err(error) = started.await {
+            end(&handle).await;
+            return Err(error);
+        }
+        let at = clock::now();
+        // Those who came after the list was taken, or while nobody was waiting.
+        for client in clients.connect() {
+            if let Ok(stream) = handle.attach(streams(client.streams)).await {
+                let _ = client.reply.send(stream);
+            }
+        }
+        self.handles().insert(record.id.clone(), handle.clone());
+        Ok(Run {
+            pid: u32::try_from(created.pid).unwrap_or(0),
+            at,
+            notes: created.notes,
+            facts: translate(&handle),
+        })
+    }
+
+    /// Ends and releases a run, whatever is left of it.
+    async fn release_run(&self, record: &ContainerRecord) -> Result<(), LaunchError> {
+        let id = record.id.clone();
+        let directory = self.core.host.container_run(&id);
+        let handle = self.handles().get(&id).cloned();
+        let handle = match handle {
+            Some(handle) => Some(handle),
+            None if berth_sys::fs::exists(&directory) => {
+                berth_monitor::connect(&directory).await.ok().flatten()
+            }
+            None => None,
+        };
+        if let Some(handle) = handle {
+            end(&handle).await;
+        }
+        self.handles().remove(&id);
+        self.block(move |core| core.release_run(&id, &directory))
+            .await
+    }
+}
+
+/// Ends what runs under a monitor, and waits for the monitor to have cleaned up.
+async fn end(handle: &MonitorHandle) {
+    let over = handle
+        .status()
+        .await
+        .map_or(true, |s| s.state == RunState::Exited);
+    if !over {
+        // A frozen process does not die.
+        let _ = handle.kill_all(Signal::KILL).await;
+        let _ = handle.resume().await;
+    }
+    if tokio::time::timeout(limits::KILL_WAIT, handle.gone())
+        .await
+        .is_err()
+    {
+        tracing::debug!(directory = %handle.directory().display(), "a monitor does not end");
+    }
+}
+
+fn streams(wanted: Streams) -> berth_monitor::Streams {
+    berth_monitor::Streams {
+        stdin: wanted.stdin,
+        stdout: wanted.stdout,
+        stderr: wanted.stderr,
+    }
+}
+
+fn exit_fact(record: &berth_monitor::ExitRecord) -> ExitFact {
+    ExitFact {
+        code: record.exit_code,
+        out_of_memory: record.oom_killed,
+        at: record.finished_at,
+    }
+}
+
+/// The events of a monitor in the engine's words. Ends with the monitor; a monitor that ends without telling
+/// of the exit is looked for in the exit record.
+fn translate(handle: &MonitorHandle) -> mpsc::Receiver<RunFact> {
+    let (sender, receiver) = mpsc::channel(limits::OWNER_SIGNALS);
+    let directory = handle.directory().to_path_buf();
+    let events = handle.events();
+    let handle = handle.clone();
+    tokio::spawn(async move {
+        let mut exited = false;
+        if let Some(mut events) = events {
+            while let Some(event) = events.recv().await {
+                let fact = match event {
+                    MonitorEvent::Exited(record) => {
+                        exited = true;
+                        RunFact::Life(Fact::Exited(exit_fact(&record)))
+                    }
+                    MonitorEvent::ExecExited {
+                        exec, exit_code, ..
+                    } => RunFact::ExecExited {
+                        exec,
+                        code: exit_code,
+                    },
+                    MonitorEvent::Oom { .. } => RunFact::Life(Fact::OutOfMemory),
+                    MonitorEvent::LeftBehind { message } => {
+                        // The release of the run, or the removal, tries again and tells whoever asked.
+                        tracing::debug!(directory = %directory.display(), message, "a run left something behind");
+                        continue;
+                    }
+                };
+                if sender.send(fact).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if exited {
+            return;
+        }
+        handle.gone().await;
+        let found = tokio::task::spawn_blocking(move || berth_monitor::salvage(&directory)).await;
+        let fact = match found {
+            Ok(Ok(record)) => Fact::Exited(exit_fact(&record)),
+            _ => Fact::MonitorLost,
+        };
+        let _ = sender.send(RunFact::Life(fact)).await;
+    });
+    receiver
+}
+
+impl Core {
+    /// Makes directories and files, and says what the monitor is to do.
+    fn prepare(&self, record: &ContainerRecord) -> Result<LaunchRequest, LaunchError> {
+        let spec = &record.spec;
+        let host = &self.host;
+        let id = &record.id;
+        let rootfs = self
+            .images
+            .prepare_rootfs(id, &spec.image_id)
+            .map_err(|e| {
+                failed(
+                    format!("prepare the root file system of container {id}"),
+                    e.kind(),
+                    &e,
+                )
+            })?;
+        let (data, run) = (host.container_data(id), host.container_run(id));
+        for (directory, mode) in [(&data, 0o710), (&run, 0o700)] {
+            berth_sys::fs::create_dir_all_mode(directory, mode)
+                .map_err(|e| failed("prepare the container's directories", e.kind(), &e))?;
+        }
+        let prepared = self.prepare_run(record, rootfs, &run);
+        if prepared.is_err() {
+            // In reverse: nothing of the attempt is left.
+            let _ = self.release_run(id, &run);
+        }
+        prepared
+    }
+
+    fn prepare_run(
+        &self,
+        record: &ContainerRecord,
+        rootfs: berth_sys::mount::overlay::Overlay,
+        run: &Path,
+    ) -> Result<LaunchRequest, LaunchError> {
+        let spec = &record.spec;
+        let host = &self.host;
+        let around = surroundings::look_up(record, host, &self.index, &self.lookups, &rootfs)?;
+        let document = oci::specification(record, &host.features, &around)?;
+        let bytes = serde_json::to_vec(&document).map_err(|e| {
+            failed(
+                "write the container's configuration",
+                ErrorKind::Internal,
+                &e,
+            )
+        })?;
+        berth_sys::fs::replace(
+            &run.join(berth_monitor::CONFIG_FILE),
+            &bytes,
+            0o600,
+            Durability::Unsynced,
+        )
+        .map_err(|e| failed("write the container's configuration", e.kind(), &e))?;
+        let runtime = match host.config().runtime(&spec.host.runtime) {
+            Some(Runtime::Builtin) => RuntimeChoice::Builtin,
+            Some(Runtime::Program { path, args }) => RuntimeChoice::Program { path, args },
+            None => {
+                return Err(LaunchError::new(
+                    format!("unknown or invalid runtime name: {}", spec.host.runtime),
+                    ErrorKind::InvalidArgument,
+                ));
+            }
+        };
+        let size = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        Ok(LaunchRequest {
+            id: record.id.as_str().to_owned(),
+            bundle: run.to_path_buf(),
+            overlay: Some(rootfs),
+            terminal: spec.config.tty,
+            open_stdin: spec.config.open_stdin,
+            stdin_once: spec.config.stdin_once,
+            console_size: spec.host.console_size.map(|(height, width)| ConsoleSize {
+                rows: size(height),
+                columns: size(width),
+            }),
+            log: log_settings(host, record)?,
+            runtime,
+            state_root: host.runtime_state(),
+            seccomp_cache: Some(host.seccomp_cache()),
+            start: false,
+        })
+    }
+
+    fn release_run(&self, id: &ContainerId, run: &Path) -> Result<(), LaunchError> {
+        if !berth_sys::fs::exists(run) {
+            return Ok(());
+        }
+        let fail = |e: berth_sys::Error| {
+            failed(format!("release the run of container {id}"), e.kind(), &e)
+        };
+        // A monitor that died without a word leaves processes and control groups; where it ended properly
+        // this finds nothing.
+        if berth_monitor::read_exit_record(run)
+            .ok()
+            .flatten()
+            .is_none()
+            && berth_sys::fs::exists(&run.join(berth_monitor::LAUNCH_FILE))
+        {
+            berth_monitor::salvage(run).map_err(|e| of_monitor("release", &e))?;
+        }
+        surroundings::release_shm(&surroundings::shm_directory(&self.host, id)).map_err(fail)?;
+        berth_sys::fs::remove_dir_all(run).map_err(fail)
+    }
+
+    fn remove(&self, id: &ContainerId) -> Result<(), LaunchError> {
+        // All of it is attempted; what failed is told together.
+        let mut errors = Vec::new();
+        if let Err(error) = self.images.remove_rootfs(id) {
+            errors.push(failed("remove the root file system", error.kind(), &error));
+        }
+        let data = self.host.container_data(id);
+        if let Err(error) = berth_sys::fs::remove_dir_all(&data) {
+            errors.push(failed("remove the container's files", error.kind(), &error));
+        }
+        match errors.len() {
+            0 => Ok(()),
+            _ => Err(LaunchError::new(
+                errors
+                    .iter()
+                    .map(|e| e.message.as_str())
+                    .collect::<Vec<_>>()
+                    .join("; "),
+                errors[0].kind,
+            )),
+        }
+    }
+}
+
+/// A container's log, resolved for writer and reader.
+///
+/// # Errors
+/// When the options make no sense.
+pub fn log_settings(
+    host: &Host,
+    record: &ContainerRecord,
+) -> Result<berth_monitor::log::LogSettings, LaunchError> {
+    let spec = &record.spec;
+    let invalid = |e: berth_monitor::log::SettingsError| {
+        failed("set up the log", ErrorKind::InvalidArgument, &e)
+    };
+    let options: BTreeMap<String, String> = spec
+        .host
+        .log
+        .options
+        .iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    let subject = berth_monitor::log::LogSubject {
+        id: record.id.as_str().to_owned(),
+        name: record.name.clone(),
+        command: spec.argv().join(" "),
+        image_id: spec.image_id.to_string(),
+        image_name: spec.config.image.clone(),
+        daemon_name: "berth".to_owned(),
+        hostname: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        labels: spec
+            .config
+            .labels
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        environment: spec.config.env.clone(),
+    };
+    let attributes = berth_monitor::log::attributes(&options, &subject).map_err(invalid)?;
+    let path: PathBuf = host.container_paths(&record.id, &spec.host.log, true).log;
+    berth_monitor::log::LogSettings::resolve(&spec.host.log.driver, &options, path, attributes)
+        .map_err(invalid)
+}
+
+impl Launcher for Monitors {
+    fn start<'a>(
+        &'a self,
+        record: &'a ContainerRecord,
+        clients: &'a PendingClients,
+    ) -> BoxFuture<'a, Result<Run, LaunchError>> {
+        async move {
+            let result = self.launch(record, clients).await;
+            if result.is_err() {
+                let _ = self.release_run(record).await;
+            }
+            result
+        }
+        .boxed()
+    }
+
+    fn signal<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        signal: Signal,
+    ) -> BoxFuture<'a, Result<(), LaunchError>> {
+        async move {
+            let handle = self.handle(id)?;
+            match handle.kill(signal).await {
+                Ok(()) => Ok(()),
+                // It ended meanwhile, which is what a signal mostly wants; its exit is on the way.
+                Err(MonitorError::Gone { .. }) => Ok(()),
+                Err(error) => Err(of_monitor(
+                    &format!("send {signal} to container {id}"),
+                    &error,
+                )),
+            }
+        }
+        .boxed()
+    }
+
+    fn freeze<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), LaunchError>> {
+        async move {
+            self.handle(id)?
+                .pause()
+                .await
+                .map_err(|e| of_monitor(&format!("cannot pause container {id}"), &e))
+        }
+        .boxed()
+    }
+
+    fn thaw<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), LaunchError>> {
+        async move {
+            self.handle(id)?
+                .resume()
+                .await
+                .map_err(|e| of_monitor(&format!("cannot resume container {id}"), &e))
+        }
+        .boxed()
+    }
+
+    fn apply_limits<'a>(
+        &'a self,
+        record: &'a ContainerRecord,
+        resources: &'a Resources,
+    ) -> BoxFuture<'a, Result<Vec<String>, LaunchError>> {
+        async move {
+            let handle = self.handle(&record.id)?;
+            let numbers = surroundings::block_devices(resources)?;
+            let limits = oci::limits(resources, &numbers)?;
+            handle
+                .update(limits)
+                .await
+                .map_err(|e| of_monitor(&format!("cannot update container {}", record.id), &e))
+        }
+        .boxed()
+    }
+
+    fn release<'a>(
+        &'a self,
+        record: &'a ContainerRecord,
+    ) -> BoxFuture<'a, Result<(), LaunchError>> {
+        self.release_run(record).boxed()
+    }
+
+    fn remove<'a>(
+        &'a self,
+        record: &'a ContainerRecord,
+        _volumes: bool,
+    ) -> BoxFuture<'a, Result<(), LaunchError>> {
+        async move {
+            self.release_run(record).await?;
+            let id = record.id.clone();
+            self.block(move |core| core.remove(&id)).await
+        }
+        .boxed()
+    }
+
+    fn observe<'a>(&'a self, record: &'a ContainerRecord) -> BoxFuture<'a, Found> {
+        async move {
+            let nothing = |observation| Found {
+                observation,
+                notes: Vec::new(),
+                facts: None,
+                execs: Vec::new(),
+            };
+            let directory = self.core.host.container_run(&record.id);
+            if !berth_sys::fs::exists(&directory) {
+                return nothing(Observation::Nothing);
+            }
+            let connected = match berth_monitor::connect(&directory).await {
+                Ok(connected) => connected,
+                Err(error) => {
+                    tracing::error!(container = %record.id, %error, "a monitor does not answer");
+                    None
+                }
+            };
+            if let Some(handle) = connected {
+                let status = handle.first_status().clone();
+                let observation = match status.state {
+                    RunState::Running | RunState::Paused => Observation::Running {
+                        pid: u32::try_from(status.pid).unwrap_or(0),
+                        paused: status.state == RunState::Paused,
+                    },
+                    RunState::Created => Observation::Prepared,
+                    RunState::Exited => {
+                        handle.gone().await;
+                        return nothing(self.ended(&directory).await);
+                    }
+                };
+                let facts =
+                    matches!(observation, Observation::Running { .. }).then(|| translate(&handle));
+                self.handles().insert(record.id.clone(), handle);
+                return Found {
+                    observation,
+                    notes: status.notes,
+                    facts,
+                    execs: status
+                        .execs
+                        .into_iter()
+                        .filter(|e| e.ended.is_none())
+                        .map(|e| (e.id, u32::try_from(e.pid).unwrap_or(0)))
+                        .collect(),
+                };
+            }
+            nothing(self.ended(&directory).await)
+        }
+        .boxed()
+    }
+
+    fn attach<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        wanted: Streams,
+    ) -> BoxFuture<'a, Result<UnixStream, LaunchError>> {
+        async move {
+            self.handle(id)?
+                .attach(streams(wanted))
+                .await
+                .map_err(|e| of_monitor(&format!("attach to container {id}"), &e))
+        }
+        .boxed()
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        plan: ExecPlan,
+    ) -> BoxFuture<'a, Result<ExecRun, LaunchError>> {
+        async move {
+            let request = ExecRequest {
+                id: plan.id.as_str().to_owned(),
+                process: plan.process,
+                streams: streams(plan.streams),
+            };
+            let started = self.handle(id)?.exec(request).await.map_err(|e| {
+                let mut error = of_monitor("", &e);
+                if error.exit_code == 128 {
+                    // As Docker does where it does not know better.
+                    error.exit_code = 126;
+                }
+                error
+            })?;
+            Ok(ExecRun {
+                pid: u32::try_from(started.pid).unwrap_or(0),
+                stream: started.stream,
+            })
+        }
+        .boxed()
+    }
+
+    fn signal_exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        exec: &'a str,
+        signal: Signal,
+    ) -> BoxFuture<'a, Result<(), LaunchError>> {
+        async move {
+            self.handle(id)?
+                .exec_kill(exec, signal)
+                .await
+                .map_err(|e| of_monitor(&format!("send {signal} to exec session {exec}"), &e))
+        }
+        .boxed()
+    }
+
+    fn resize<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        exec: Option<&'a str>,
+        size: TerminalSize,
+    ) -> BoxFuture<'a, Result<(), LaunchError>> {
+        async move {
+            let size = ConsoleSize {
+                rows: size.height,
+                columns: size.width,
+            };
+            self.handle(id)?
+                .resize(exec, size)
+                .await
+                .map_err(|e| of_monitor(&format!("resize the terminal of container {id}"), &e))
+        }
+        .boxed()
+    }
+
+    fn processes<'a>(
+        &'a self,
+        id: &'a ContainerId,
+    ) -> BoxFuture<'a, Result<Vec<u32>, LaunchError>> {
+        async move {
+            let pids =
+                self.handle(id)?.processes().await.map_err(|e| {
+                    of_monitor(&format!("list the processes of container {id}"), &e)
+                })?;
+            Ok(pids
+                .into_iter()
+                .filter_map(|p| u32::try_from(p).ok())
+                .collect())
+        }
+        .boxed()
+    }
+}
+
+impl Monitors {
+    /// What an ended run left: its exit record, or what can be saved of it.
+    async fn ended(&self, directory: &Path) -> Observation {
+        let directory = directory.to_path_buf();
+        let found = self
+            .block(move |_| {
+                if let Some(record) = berth_monitor::read_exit_record(&directory)
+                    .map_err(|e| of_monitor("read the exit record", &e))?
+                {
+                    // A program that never ran is told by the answer to its start, not by an exit.
+                    let ran = record.started_at.is_some();
+                    return Ok(ran.then_some(record));
+                }
+                if !berth_sys::fs::exists(&directory.join(berth_monitor::LAUNCH_FILE)) {
+                    return Ok(None);
+                }
+                berth_monitor::salvage(&directory)
+                    .map(Some)
+                    .map_err(|e| of_monitor("end what is left of a run", &e))
+            })
+            .await;
+        match found {
+            Ok(Some(record)) => Observation::Exited(exit_fact(&record)),
+            Ok(None) => Observation::Prepared,
+            Err(error) => {
+                tracing::error!(error = error.message, "the end of a run cannot be told");
+                Observation::Prepared
+            }
+        }
+    }
+}

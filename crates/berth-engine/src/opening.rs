@@ -1,0 +1,226 @@
+//! From settings to services: locks, records, recovery. And the end of it.
+
+use std::sync::Arc;
+
+use berth_image::{ImageStore, RegistrySettings, Settings};
+use berth_types::ContainerId;
+use futures_util::StreamExt as _;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::containers::Containers;
+use crate::containers::index::{ContainerHandle, Index};
+use crate::containers::lifecycle::Event;
+use crate::containers::monitors::Monitors;
+use crate::containers::owner::{Ask, Environment, Message};
+use crate::error::EngineError;
+use crate::events::Events;
+use crate::execs::{Execs, Sessions};
+use crate::host::Host;
+use crate::images::Images;
+use crate::limits;
+use crate::random;
+use crate::records::Records;
+use crate::system::{HostFeatures, Roots, System};
+use crate::{Engine, host};
+
+/// Name of the fact that keeps the data root's id.
+const ID: &str = "id";
+
+/// What has to be done before the process ends. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    records: Records,
+    /// Held for as long as anything of the engine lives.
+    _roots: Arc<Roots>,
+}
+
+impl Closing {
+    /// Writes what is waiting. Containers run on; a later engine on the same roots takes them up.
+    pub async fn close(&self) {
+        self.records.close().await;
+    }
+}
+
+impl Engine {
+    /// Takes the roots, recovers every container, and offers the services.
+    ///
+    /// # Errors
+    /// `Conflict` when another engine uses a root; what cannot be read or made.
+    pub async fn open(config: Config) -> Result<Self, EngineError> {
+        let config = Arc::new(config);
+        let (roots, records, images, features) = {
+            let config = Arc::clone(&config);
+            tokio::task::spawn_blocking(move || prepare(&config))
+                .await
+                .map_err(|e| EngineError::Internal(format!("a defect in the engine: {e}")))??
+        };
+        let id = data_root_id(&records).await?;
+        let events = Events::new();
+        let index = Index::default();
+        let host = Arc::new(Host::new(config, features, id));
+        let launcher = Arc::new(Monitors::new(
+            Arc::clone(&host),
+            images.clone(),
+            index.clone(),
+        )?);
+        let environment = Environment {
+            records: records.clone(),
+            events: events.clone(),
+            launcher,
+            index: index.clone(),
+            sessions: Sessions::new(events.clone(), index.clone()),
+            host: Arc::clone(&host),
+        };
+        let containers = Containers::new(environment.clone(), images.clone());
+        let handles = recover(&containers, &records, &index).await?;
+        sweep(&host, &images, &index).await;
+        for handle in handles {
+            // The owner is idle now; there is room for one message.
+            let _ = handle
+                .messages
+                .send(Message::Event(Event::DaemonStarted))
+                .await;
+        }
+        let system = System::new(
+            host,
+            index.clone(),
+            images.clone(),
+            events.clone(),
+            containers.clone(),
+        );
+        Ok(Self {
+            containers,
+            execs: Execs::new(environment),
+            images: Images::new(images, index, events.clone()),
+            events,
+            system,
+            closing: Closing {
+                records,
+                _roots: Arc::new(roots),
+            },
+        })
+    }
+}
+
+fn prepare(config: &Config) -> Result<(Roots, Records, ImageStore, HostFeatures), EngineError> {
+    let roots = Roots::take(config)?;
+    let records = Records::open(&config.data_root.join("state.db"))?;
+    let settings = Settings {
+        registries: RegistrySettings {
+            mirrors: config.registry_mirrors.clone(),
+            mirrors_of: config
+                .registry_mirrors_by_host
+                .iter()
+                .map(|(host, mirrors)| (host.clone(), mirrors.clone()))
+                .collect(),
+            insecure: config.insecure_registries.clone(),
+            http_proxy: config.http_proxy.clone(),
+            https_proxy: config.https_proxy.clone(),
+            no_proxy: config.no_proxy.clone(),
+            user_agent: format!("berth/{}", crate::system::VERSION),
+            ..RegistrySettings::default()
+        },
+        ..Settings::default()
+    };
+    let images = ImageStore::open(&config.data_root, records.database(), settings)?;
+    let mut features = HostFeatures::probe();
+    features.no_new_privileges = config.no_new_privileges;
+    Ok((roots, records, images, features))
+}
+
+async fn data_root_id(records: &Records) -> Result<String, EngineError> {
+    if let Some(id) = records.fact(ID)? {
+        return Ok(id);
+    }
+    let id = ContainerId::from_random(random::bytes()?);
+    // The form of a UUID, which is what clients expect here.
+    let hex = id.as_str();
+    let id = format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..32]
+    );
+    records.set_fact(ID, &id).await?;
+    Ok(id)
+}
+
+/// Starts every container's owner, and has it look at the world.
+async fn recover(
+    containers: &Containers,
+    records: &Records,
+    index: &Index,
+) -> Result<Vec<ContainerHandle>, EngineError> {
+    let (found, damaged) = records.load()?;
+    for (key, error) in damaged {
+        // Kept in the file: a newer version may read it. Until then it is not a container of ours.
+        tracing::error!(container = key, %error, "a container's record cannot be read and is left out");
+    }
+    let mut handles = Vec::with_capacity(found.len());
+    for record in found {
+        match index.reserve(&record.name, &record.id) {
+            Ok(reservation) => {
+                reservation.keep();
+            }
+            Err(error) => {
+                tracing::error!(container = %record.id, %error, "two containers have one name; this one is found by its id");
+            }
+        }
+        let handle = containers.adopt(record);
+        index.insert(handle.clone());
+        handles.push(handle);
+    }
+    futures_util::stream::iter(&handles)
+        .for_each_concurrent(limits::RECOVERIES_AT_ONCE, |handle| async move {
+            let (reply, done) = oneshot::channel();
+            if handle.asks.send(Ask::Recover(reply)).await.is_ok() {
+                let _ = done.await;
+            }
+        })
+        .await;
+    Ok(handles)
+}
+
+/// Removes directories that no record speaks of: what a crash in the middle of a create or a removal left.
+async fn sweep(host: &Arc<host::Host>, images: &ImageStore, index: &Index) {
+    let (host, images) = (Arc::clone(host), images.clone());
+    let known: std::collections::HashSet<String> = index
+        .all()
+        .iter()
+        .map(|h| h.id().as_str().to_owned())
+        .collect();
+    let swept = tokio::task::spawn_blocking(move || {
+        let stray = |root: std::path::PathBuf| -> Vec<std::path::PathBuf> {
+            berth_sys::fs::list(&root)
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|name| {
+                    name.to_str()
+                        .is_some_and(|n| ContainerId::parse(n).is_ok() && !known.contains(n))
+                })
+                .map(|name| root.join(name))
+                .collect()
+        };
+        for directory in stray(host.exec_root().join("containers")) {
+            // A monitor without a record cannot be of this data root's making unless its container was
+            // removed; what it runs is ended before its directory goes.
+            let _ = berth_monitor::salvage(&directory);
+            let _ = berth_sys::mount::detach(&directory.join("shm"));
+            let _ = berth_sys::fs::remove_dir_all(&directory);
+        }
+        for directory in stray(host.data_root().join("containers")) {
+            let _ = berth_sys::fs::remove_dir_all(&directory);
+        }
+        for id in images.prepared_rootfs().unwrap_or_default() {
+            if !known.contains(id.as_str()) {
+                let _ = images.remove_rootfs(&id);
+            }
+        }
+    });
+    if let Err(error) = swept.await {
+        tracing::error!(%error, "defect while removing what is left of former containers");
+    }
+}

@@ -1,0 +1,196 @@
+//! Records on disk: one transactional file, one writer.
+//!
+//! Owns `state.db` and the thread that writes it. Savers hand over a change and get a ticket; the thread
+//! puts whatever has gathered into one transaction, so that many savers share one flush. A ticket is durable
+//! once its transaction is. The tables of images live in the same file and belong to `berth-image`.
+//!
+//! Invariants: changes become durable in the order they were handed over; a key is written whole or not;
+//! what a ticket was awaited for survives a power cut.
+
+mod schema;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+
+use berth_types::{ContainerId, ErrorKind};
+
+use crate::containers::record::ContainerRecord;
+use crate::error::EngineError;
+use crate::limits;
+
+pub use schema::{SCHEMA, SchemaError};
+pub use writer::Ticket;
+use writer::{Change, Writer};
+
+const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
+const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("engine");
+
+/// Bytes of pages kept in memory: records are read once, at the start.
+const CACHE: usize = 1024 * 1024;
+
+/// The store. Cheap to clone.
+#[derive(Clone)]
+pub struct Records {
+    database: Arc<Database>,
+    writer: Arc<Writer>,
+}
+
+impl std::fmt::Debug for Records {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Records")
+    }
+}
+
+fn failed(
+    attempt: impl Into<String>,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> EngineError {
+    EngineError::failed(attempt, ErrorKind::Internal, source)
+}
+
+impl Records {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is damaged, or was written by a newer Berth.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        let database = Database::builder()
+            .set_cache_size(CACHE)
+            .create(path)
+            .map_err(|e| failed(format!("open the records in {}", path.display()), e))?;
+        let database = Arc::new(database);
+        let writer = Writer::start(Arc::clone(&database), path)
+            .map_err(|e| EngineError::io("start the writer of records", e))?;
+        Ok(Self {
+            database,
+            writer: Arc::new(writer),
+        })
+    }
+
+    /// The file itself, for the tables of others.
+    #[must_use]
+    pub fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database)
+    }
+
+    /// Hands a container's first record over for writing.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn insert(&self, record: &ContainerRecord) -> Result<Ticket, EngineError> {
+        self.submit(record, true).await
+    }
+
+    /// Hands a container's changed record over for writing. Waits only when the writer is far behind.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn save(&self, record: &ContainerRecord) -> Result<Ticket, EngineError> {
+        self.submit(record, false).await
+    }
+
+    async fn submit(&self, record: &ContainerRecord, new: bool) -> Result<Ticket, EngineError> {
+        let value = schema::encode(record)
+            .map_err(|e| failed(format!("write the record of container {}", record.id), e))?;
+        self.writer
+            .submit(Change {
+                table: CONTAINERS,
+                key: record.id.as_str().into(),
+                value: Some(value),
+                new,
+            })
+            .await
+    }
+
+    /// Hands the removal of a container's record over.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn remove(&self, id: &ContainerId) -> Result<Ticket, EngineError> {
+        self.writer
+            .submit(Change {
+                table: CONTAINERS,
+                key: id.as_str().into(),
+                value: None,
+                new: false,
+            })
+            .await
+    }
+
+    /// Every container's record. Records that cannot be read are named, not dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    #[allow(clippy::type_complexity)]
+    pub fn load(&self) -> Result<(Vec<ContainerRecord>, Vec<(String, SchemaError)>), EngineError> {
+        let attempt = "read the records of containers";
+        let transaction = self.database.begin_read().map_err(|e| failed(attempt, e))?;
+        let table = match transaction.open_table(CONTAINERS) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), Vec::new())),
+            Err(error) => return Err(failed(attempt, error)),
+        };
+        let (mut records, mut damaged) = (Vec::new(), Vec::new());
+        for entry in table.iter().map_err(|e| failed(attempt, e))? {
+            let (key, value) = entry.map_err(|e| failed(attempt, e))?;
+            match schema::decode(value.value()) {
+                Ok(record) => records.push(record),
+                Err(error) => damaged.push((key.value().to_owned(), error)),
+            }
+        }
+        Ok((records, damaged))
+    }
+
+    /// A fact about this data root, such as its id.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn fact(&self, name: &str) -> Result<Option<String>, EngineError> {
+        let attempt = "read the facts of the data root";
+        let transaction = self.database.begin_read().map_err(|e| failed(attempt, e))?;
+        let table = match transaction.open_table(FACTS) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(failed(attempt, error)),
+        };
+        let value = table.get(name).map_err(|e| failed(attempt, e))?;
+        Ok(value.map(|v| String::from_utf8_lossy(v.value()).into_owned()))
+    }
+
+    /// Sets a fact about this data root.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn set_fact(&self, name: &str, value: &str) -> Result<(), EngineError> {
+        let ticket = self
+            .writer
+            .submit(Change {
+                table: FACTS,
+                key: name.into(),
+                value: Some(value.as_bytes().to_vec()),
+                new: true,
+            })
+            .await?;
+        ticket.durable().await
+    }
+
+    /// Writes what is waiting and ends the writer.
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+}
+
+/// A record larger than this is refused before it is written, so that it can always be read.
+fn check_size(bytes: usize) -> Result<(), SchemaError> {
+    if bytes > limits::RECORD_SIZE {
+        Err(SchemaError::TooLarge { bytes })
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
