@@ -88,7 +88,10 @@ wire! {
         size: i64 = "size";
         urls: Vec<String> = "urls" omitempty;
         annotations: BTreeMap<String, String> = "annotations" omitempty;
+        /// Base64 of the content itself.
+        data: String = "data" omitempty;
         platform: Option<OciPlatform> = "platform" omitempty;
+        artifact_type: String = "artifactType" omitempty;
     }
 
     /// The platform content is meant for.
