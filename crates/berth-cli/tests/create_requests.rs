@@ -83,7 +83,7 @@ fn engine() -> FakeEngine {
     let engine = FakeEngine::new(|request| match request.path.split('?').next() {
         Some("/containers/create") => Answer {
             status: "201 Created",
-            body: "{\"Id\":\"0123456789abcdef\",\"Warnings\":[]}".to_owned(),
+            ..Answer::ok("{\"Id\":\"0123456789abcdef\",\"Warnings\":[]}".to_owned())
         },
         _ => Answer::error("404 Not Found", "page not found"),
     });

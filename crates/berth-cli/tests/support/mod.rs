@@ -79,11 +79,18 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
+/// What is done with a connection that became a raw stream.
+pub type Stream = dyn Fn(BufReader<UnixStream>, UnixStream) + Send + Sync;
+
 /// An answer of the fake engine.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Answer {
     pub status: &'static str,
     pub body: String,
+    /// Takes the connection over after the headers.
+    pub stream: Option<Arc<Stream>>,
+    /// Told before the body: the headers of a wait are out before its end.
+    pub body_after: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Answer {
@@ -91,13 +98,43 @@ impl Answer {
         Self {
             status: "200 OK",
             body: body.into(),
+            stream: None,
+            body_after: None,
         }
+    }
+
+    /// A success without a body.
+    pub fn done() -> Self {
+        Self {
+            status: "204 No Content",
+            ..Self::ok("")
+        }
+    }
+
+    /// A connection that becomes a raw stream.
+    pub fn upgrade(
+        stream: impl Fn(BufReader<UnixStream>, UnixStream) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            status: "101 UPGRADED",
+            stream: Some(Arc::new(stream)),
+            ..Self::ok("")
+        }
+    }
+
+    /// The same answer, its body only after `condition` returned.
+    pub fn after(mut self, condition: impl Fn() + Send + Sync + 'static) -> Self {
+        self.body_after = Some(Arc::new(condition));
+        self
     }
 
     pub fn error(status: &'static str, message: &str) -> Self {
         Self {
             status,
-            body: format!("{{\"message\":{}}}", serde_json::Value::from(message)),
+            ..Self::ok(format!(
+                "{{\"message\":{}}}",
+                serde_json::Value::from(message)
+            ))
         }
     }
 }
@@ -172,16 +209,36 @@ fn serve(stream: UnixStream, handler: &Handler, log: &Mutex<VecDeque<Request>>) 
         if !ping {
             log.lock().unwrap().push_back(request);
         }
-        let body = if head { "" } else { answer.body.as_str() };
-        let text = format!(
-            "HTTP/1.1 {}\r\nApi-Version: 1.51\r\nOstype: linux\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        if let Some(stream) = &answer.stream {
+            let headers = "HTTP/1.1 101 UPGRADED\r\nApi-Version: 1.51\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+            if writer.write_all(headers.as_bytes()).is_ok() {
+                stream(reader, writer);
+            }
+            return;
+        }
+        let headers = format!(
+            "HTTP/1.1 {}\r\nApi-Version: 1.51\r\nOstype: linux\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             answer.status,
             answer.body.len(),
         );
-        if writer.write_all(text.as_bytes()).is_err() {
+        if writer.write_all(headers.as_bytes()).is_err() {
+            return;
+        }
+        if let Some(condition) = &answer.body_after {
+            condition();
+        }
+        if !head && writer.write_all(answer.body.as_bytes()).is_err() {
             return;
         }
     }
+}
+
+/// A frame of a multiplexed stream: 1 is standard output, 2 standard error.
+pub fn frame(stream: u8, text: &str) -> Vec<u8> {
+    let mut bytes = vec![stream, 0, 0, 0];
+    bytes.extend((text.len() as u32).to_be_bytes());
+    bytes.extend(text.as_bytes());
+    bytes
 }
 
 fn read_request(reader: &mut impl BufRead) -> Option<Request> {
