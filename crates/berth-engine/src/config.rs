@@ -68,6 +68,8 @@ pub struct Config {
     pub labels: Vec<String>,
     /// Whether the daemon says more; shown by info.
     pub debug: bool,
+    /// Layers fetched at once per pull.
+    pub concurrent_downloads: usize,
     /// Proxy for requests to registries over http.
     pub http_proxy: Option<String>,
     /// Proxy for requests to registries over https.
@@ -105,6 +107,7 @@ impl Config {
             dns_search: Vec::new(),
             labels: Vec::new(),
             debug: false,
+            concurrent_downloads: 3,
             http_proxy: None,
             https_proxy: None,
             no_proxy: None,

@@ -32,6 +32,9 @@ pub enum EngineError {
         /// The kind for callers.
         kind: ErrorKind,
     },
+    /// The image store's answer.
+    #[error(transparent)]
+    Image(Arc<berth_image::ImageError>),
     /// Something beneath the engine failed.
     #[error("{attempt}")]
     Failed {
@@ -62,6 +65,7 @@ impl EngineError {
             Self::Unchanged(_) => ErrorKind::Unchanged,
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
             Self::Start { kind, .. } | Self::Failed { kind, .. } => *kind,
+            Self::Image(error) => error.kind(),
             Self::Unavailable(_) => ErrorKind::Unavailable,
             Self::Internal(_) => ErrorKind::Internal,
         }

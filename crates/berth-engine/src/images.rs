@@ -3,10 +3,7 @@
 
 use std::io::Read;
 
-use berth_image::{
-    Credentials, HistoryStep, ImageFilters, ImageStore, ImageSummary, ImageUse, ImageView,
-    ListRequest, LoadedImage, ProgressSink, PullRequest, Pulled, Removal, RemoveRequest,
-};
+use berth_image::{ImageStore, ImageUse};
 use berth_types::{Platform, Reference};
 use indexmap::IndexMap;
 
@@ -16,7 +13,10 @@ use crate::error::EngineError;
 use crate::events::{EventKind, Events};
 use crate::filters::Filters;
 
-pub use berth_image as store;
+pub use berth_image::{
+    Credentials, HistoryStep, ImageError, ImageFilters, ImageSummary, ImageView, ListRequest,
+    LoadedImage, Progress, ProgressSink, PullRequest, Pulled, Removal, RemoveRequest,
+};
 
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,16 +26,9 @@ pub struct Images {
     events: Events,
 }
 
-impl From<berth_image::ImageError> for EngineError {
-    fn from(error: berth_image::ImageError) -> Self {
-        use berth_types::ErrorKind as Kind;
-        let (kind, text) = (error.kind(), error.to_string());
-        match kind {
-            // These sentences are whole, and callers show them as they are.
-            Kind::NotFound => Self::NotFound(text),
-            Kind::Conflict => Self::Conflict(text),
-            _ => Self::failed("use the images", kind, error),
-        }
+impl From<ImageError> for EngineError {
+    fn from(error: ImageError) -> Self {
+        Self::Image(std::sync::Arc::new(error))
     }
 }
 
@@ -93,30 +86,17 @@ impl Images {
         holders
     }
 
+    /// The image that a name stands for now; `None` when it stands for none.
+    #[must_use]
+    pub fn current_id(&self, reference: &str) -> Option<berth_types::Digest> {
+        self.store.resolve(reference).ok().map(|image| image.id)
+    }
+
     /// Lists images.
     ///
     /// # Errors
-    /// When a filter makes no sense, or the store cannot be read.
-    pub async fn list(
-        &self,
-        all: bool,
-        shared_size: bool,
-        filters: &Filters,
-    ) -> Result<Vec<ImageSummary>, EngineError> {
-        let names = ["dangling", "label", "before", "since", "reference", "until"];
-        filters.validate(&names)?;
-        let parsed = ImageFilters::parse(
-            names
-                .into_iter()
-                .filter(|n| filters.contains(n))
-                .map(|n| (n, filters.get(n).map(str::to_owned).collect())),
-        )
-        .map_err(|e| EngineError::Invalid(e.to_string()))?;
-        let request = ListRequest {
-            all,
-            filters: parsed,
-            shared_size,
-        };
+    /// When a filter names an image that is not there, or the store cannot be read.
+    pub async fn list(&self, request: ListRequest) -> Result<Vec<ImageSummary>, EngineError> {
         self.block(move |store| store.list(&request)).await
     }
 
@@ -145,11 +125,9 @@ impl Images {
     pub async fn remove(
         &self,
         reference: &str,
-        force: bool,
-        no_prune: bool,
+        request: RemoveRequest,
     ) -> Result<Vec<Removal>, EngineError> {
         let (text, uses) = (reference.to_owned(), self.uses());
-        let request = RemoveRequest { force, no_prune };
         let removals = self
             .block(move |store| store.remove(&text, request, &uses))
             .await?;
@@ -180,24 +158,35 @@ impl Images {
     pub async fn prune(&self, filters: &Filters) -> Result<(Vec<Removal>, Pruned), EngineError> {
         filters.validate(&["dangling", "label", "label!", "until"])?;
         let dangling = filters.truth("dangling")?.unwrap_or(true);
-        let mut wanted = Filters::new();
-        if dangling {
-            wanted.add("dangling", "true");
-        }
-        for name in ["label", "until"] {
-            for value in filters.get(name) {
-                wanted.add(name, value);
-            }
-        }
+        let values = |name: &str| filters.get(name).map(str::to_owned).collect();
+        let request = ListRequest {
+            all: true,
+            filters: ImageFilters {
+                dangling: dangling.then_some(true),
+                labels: values("label"),
+                until: values("until"),
+                ..ImageFilters::default()
+            },
+            shared_size: false,
+        };
         let holders = self.holders();
         let (mut all, mut pruned) = (Vec::new(), Pruned::default());
-        for image in self.list(true, false, &wanted).await? {
+        for image in self.list(request).await? {
             let unwanted = filters.contains("label!") && filters.labels("label!", &image.labels);
             if holders.contains_key(&image.id) || unwanted {
                 continue;
             }
             // Held since, or gone since: what others do meanwhile is no failure of the prune.
-            if let Ok(removals) = self.remove(&image.id.to_string(), true, false).await {
+            if let Ok(removals) = self
+                .remove(
+                    &image.id.to_string(),
+                    RemoveRequest {
+                        force: true,
+                        no_prune: false,
+                    },
+                )
+                .await
+            {
                 if removals.iter().any(|r| matches!(r, Removal::Image(_))) {
                     pruned.reclaimed += image.size;
                     pruned.removed.push(image.id.to_string());
@@ -218,12 +207,12 @@ impl Images {
     ///
     /// # Errors
     /// When it is not there, or the name makes no sense.
-    pub async fn tag(&self, image: &str, name: &str) -> Result<Reference, EngineError> {
+    pub async fn tag(&self, image: &str, name: &str) -> Result<(), EngineError> {
         let (image, name) = (image.to_owned(), name.to_owned());
         let id = self.inspect(&image).await?.id;
         let reference = self.block(move |store| store.tag(&image, &name)).await?;
         self.announce("tag", &id.to_string(), &reference.familiar());
-        Ok(reference)
+        Ok(())
     }
 
     /// Fetches an image from its registry. Dropping the future ends the pull.
@@ -232,17 +221,10 @@ impl Images {
     /// When it cannot be fetched or stored.
     pub async fn pull(
         &self,
-        reference: Reference,
-        platform: Option<Platform>,
-        credentials: Option<Credentials>,
+        request: PullRequest,
         progress: ProgressSink,
     ) -> Result<Pulled, EngineError> {
-        let name = reference.familiar();
-        let request = PullRequest {
-            reference,
-            platform,
-            credentials,
-        };
+        let name = request.reference.familiar();
         let pulled = self
             .store
             .pull(request, progress)
@@ -276,9 +258,11 @@ impl Images {
         Ok(loaded)
     }
 
-    /// The store itself, for what is not here.
-    #[must_use]
-    pub fn store(&self) -> &ImageStore {
-        &self.store
+    /// Loads the image that is part of the program, unless it is here.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn ensure_builtin(&self) -> Result<berth_types::Digest, EngineError> {
+        self.block(ImageStore::ensure_builtin).await
     }
 }

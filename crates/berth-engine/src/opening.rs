@@ -47,8 +47,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Conflict` when another engine uses a root; what cannot be read or made.
-    pub async fn open(config: Config) -> Result<Self, EngineError> {
-        let config = Arc::new(config);
+    pub async fn open(config: Arc<Config>) -> Result<Self, EngineError> {
         let (roots, records, images, features) = {
             let config = Arc::clone(&config);
             tokio::task::spawn_blocking(move || prepare(&config))
@@ -82,17 +81,13 @@ impl Engine {
                 .send(Message::Event(Event::DaemonStarted))
                 .await;
         }
-        let system = System::new(
-            host,
-            index.clone(),
-            images.clone(),
-            events.clone(),
-            containers.clone(),
-        );
+        let services = Images::new(images.clone(), index.clone(), events.clone());
+        services.ensure_builtin().await?;
+        let system = System::new(host, index, images, events.clone(), containers.clone());
         Ok(Self {
             containers,
             execs: Execs::new(environment),
-            images: Images::new(images, index, events.clone()),
+            images: services,
             events,
             system,
             closing: Closing {
@@ -100,6 +95,13 @@ impl Engine {
                 _roots: Arc::new(roots),
             },
         })
+    }
+}
+
+impl Engine {
+    /// Writes what is waiting. Containers run on; a later engine on the same roots takes them up.
+    pub async fn close(&self) {
+        self.closing.close().await;
     }
 }
 

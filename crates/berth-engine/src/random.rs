@@ -6,7 +6,7 @@ use crate::error::EngineError;
 ///
 /// # Errors
 /// When the kernel gives none.
-pub fn bytes<const N: usize>() -> Result<[u8; N], EngineError> {
+pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], EngineError> {
     let mut bytes = [0_u8; N];
     let mut filled = 0;
     while filled < N {

@@ -21,7 +21,7 @@ const DEFAULT: &[&str] = &[
 ];
 
 /// Every capability of Linux, in the kernel's order: capabilities(7).
-pub const ALL: &[&str] = &[
+pub(super) const ALL: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",

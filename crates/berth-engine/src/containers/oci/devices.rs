@@ -76,7 +76,7 @@ fn rule(
     Ok(rule)
 }
 
-/// Rules of the device control group, in order.
+/// Rules of the device control group, in order; every runtime lets the default devices through by itself.
 pub(super) fn rules(
     nodes: &[DeviceNode],
     further: &[String],
@@ -86,24 +86,6 @@ pub(super) fn rules(
         return Ok(vec![rule(true, LinuxDeviceType::A, None, None, "rwm")?]);
     }
     let mut rules = vec![rule(false, LinuxDeviceType::A, None, None, "rwm")?];
-    // zero, null, urandom, random, full, tty, console, ptmx and the terminals; making any node is harmless
-    // where it cannot be opened.
-    let character = LinuxDeviceType::C;
-    rules.push(rule(true, character, None, None, "m")?);
-    rules.push(rule(true, LinuxDeviceType::B, None, None, "m")?);
-    for (major, minor) in [
-        (1, Some(5)),
-        (1, Some(3)),
-        (1, Some(9)),
-        (1, Some(8)),
-        (1, Some(7)),
-        (5, Some(0)),
-        (5, Some(1)),
-        (5, Some(2)),
-        (136, None),
-    ] {
-        rules.push(rule(true, character, Some(major), minor, "rwm")?);
-    }
     for node in nodes {
         rules.push(rule(
             true,
