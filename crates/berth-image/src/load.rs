@@ -435,7 +435,7 @@ impl Loader<'_> {
                 }
                 match self.parse(&entry) {
                     Ok(Document::Manifest(manifest)) => {
-                        found.insert(manifest.config.digest, (entry, manifest));
+                        found.insert(manifest.config.digest, (entry, *manifest));
                     }
                     Ok(Document::Index(index)) if depth + 1 < limits::INDEX_DEPTH_MAX => {
                         pending.push((index, depth + 1));
@@ -594,7 +594,7 @@ impl Loader<'_> {
             };
             let top = target.get_or_insert_with(|| entry.clone()).clone();
             match self.parse(&entry)? {
-                Document::Manifest(manifest) => return Ok(Some((top, entry, manifest))),
+                Document::Manifest(manifest) => return Ok(Some((top, entry, *manifest))),
                 Document::Index(index) => level = index,
             }
         }

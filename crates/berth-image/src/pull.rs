@@ -268,7 +268,7 @@ impl ImageStore {
                     return Ok(Chosen {
                         target,
                         manifest: current,
-                        document: manifest,
+                        document: *manifest,
                         documents,
                     });
                 }
@@ -554,16 +554,20 @@ fn is_own(error: &ImageError) -> bool {
 /// Registries answer in terms of their own; people asked for an image.
 fn explained(error: ImageError, reference: &Reference) -> ImageError {
     match error {
-        ImageError::Registry { reason, kind, .. } if kind == ErrorKind::NotFound => {
-            ImageError::Registry {
-                attempt: format!("manifest for {} not found", reference.familiar()),
-                reason,
-                kind,
-            }
-        }
-        ImageError::Registry { reason, kind, .. }
-            if matches!(kind, ErrorKind::Unauthorized | ErrorKind::Forbidden) =>
-        {
+        ImageError::Registry {
+            reason,
+            kind: ErrorKind::NotFound,
+            ..
+        } => ImageError::Registry {
+            attempt: format!("manifest for {} not found", reference.familiar()),
+            reason,
+            kind: ErrorKind::NotFound,
+        },
+        ImageError::Registry {
+            reason,
+            kind: ErrorKind::Unauthorized | ErrorKind::Forbidden,
+            ..
+        } => {
             ImageError::Registry {
                 attempt: format!(
                     "pull access denied for {}, repository does not exist or may require 'docker login'",

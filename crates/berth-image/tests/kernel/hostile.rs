@@ -177,7 +177,8 @@ fn impossible_headers_are_refused() {
         size: Some(size),
         ..Head::default()
     };
-    let cases: Vec<(&str, Box<dyn Fn(&mut Tar)>)> = vec![
+    type Make = Box<dyn Fn(&mut Tar)>;
+    let cases: Vec<(&str, Make)> = vec![
         (
             "limit",
             Box::new(move |tar| {

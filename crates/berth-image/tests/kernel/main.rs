@@ -1,6 +1,9 @@
 //! Tests on the real kernel and against real registries: they need root, overlayfs and the packages
 //! docker-registry, umoci and skopeo.
 
+// A test states its expectations by unwrapping, and tells what a skip or a count means by printing.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 mod crash;
 mod hostile;
 mod load;
