@@ -194,17 +194,17 @@ pub(super) fn apply_v1(directory: &Directory, rules: &[DeviceRule]) -> Result<()
                 if error.raw_os_error() == Some(libc::EINVAL) && present.allow_by_default => {}
             other => other?,
         }
-        for exception in &target.exceptions {
-            directory.write("devices.deny", &exception.line())?;
-        }
-        return Ok(());
+        return directory.write_each(
+            "devices.deny",
+            target.exceptions.iter().map(Exception::line),
+        );
     }
     if present.allow_by_default {
         directory.write("devices.deny", "a")?;
-        for exception in &target.exceptions {
-            directory.write("devices.allow", &exception.line())?;
-        }
-        return Ok(());
+        return directory.write_each(
+            "devices.allow",
+            target.exceptions.iter().map(Exception::line),
+        );
     }
     for exception in &target.exceptions {
         let known = present

@@ -105,6 +105,31 @@ impl Directory {
         }
     }
 
+    /// Writes several values to a file that takes one with each call.
+    pub(super) fn write_each(
+        &self,
+        name: &str,
+        values: impl Iterator<Item = String>,
+    ) -> Result<(), CgroupError> {
+        let mut file = None;
+        for value in values {
+            let file = match &file {
+                Some(file) => file,
+                None => file.insert(self.open_file(name, OFlags::WRONLY)?),
+            };
+            while let Err(errno) = rustix::io::write(file, value.as_bytes()) {
+                if errno != rustix::io::Errno::INTR {
+                    return Err(CgroupError::Write {
+                        path: self.path.join(name),
+                        value,
+                        source: errno.into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes when the file exists; false when it does not.
     pub(super) fn write_if_present(&self, name: &str, value: &str) -> Result<bool, CgroupError> {
         match self.try_write(name, value) {

@@ -121,25 +121,47 @@ impl Cgroup {
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
-        match (self.unified_freezer(), self.v1("freezer")) {
-            (Some(directory), v1) => {
-                directory.write("cgroup.freeze", if frozen { "1" } else { "0" })?;
-                if !frozen && let Some(v1) = v1 {
-                    // Another runtime may have frozen it there.
-                    v1.write("freezer.state", "THAWED")?;
-                }
-                settle_v2(directory, frozen).inspect_err(|_| {
-                    let _ = directory.write("cgroup.freeze", "0");
-                })
-            }
-            (None, Some(directory)) => settle_v1(directory, frozen).inspect_err(|_| {
-                let _ = directory.write("freezer.state", "THAWED");
-            }),
-            (None, None) => Err(CgroupError::Unsupported {
+        let unified = self.unified_freezer();
+        let v1 = self.v1("freezer");
+        if unified.is_none() && v1.is_none() {
+            return Err(CgroupError::Unsupported {
                 setting: "the freezer".to_owned(),
                 reason: "no freezer is mounted and the kernel is older than 5.2".to_owned(),
-            }),
+            });
         }
+        if !frozen {
+            // Both: another runtime may have used the other one.
+            if let Some(directory) = v1 {
+                settle_v1(directory, false)?;
+            }
+            if let Some(directory) = unified {
+                directory.write("cgroup.freeze", "0")?;
+                settle_v2(directory, false)?;
+            }
+            return Ok(());
+        }
+        // Processes that another runtime placed may be in version 1 groups only.
+        let chosen = match (unified, v1) {
+            (Some(directory), Some(_))
+                if directory.read_key("cgroup.events", "populated")? == Some(0) =>
+            {
+                None
+            }
+            (chosen, _) => chosen,
+        };
+        let result = match (chosen, v1) {
+            (Some(directory), _) => {
+                directory.write("cgroup.freeze", "1")?;
+                settle_v2(directory, true)
+            }
+            (None, Some(directory)) => settle_v1(directory, true),
+            (None, None) => Ok(()),
+        };
+        result.inspect_err(|_| {
+            // Half frozen is worse than not frozen.
+            let _ = chosen.map(|directory| directory.write("cgroup.freeze", "0"));
+            let _ = v1.map(|directory| directory.write("freezer.state", "THAWED"));
+        })
     }
 
     /// Process ids in the group and all groups beneath it, without order.

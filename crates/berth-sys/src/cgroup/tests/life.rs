@@ -229,3 +229,23 @@ fn clone_into_a_version_2_group_works_with_the_directory() {
     // SAFETY: the status may be left out.
     assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
 }
+
+#[test]
+fn processes_outside_the_version_2_group_are_frozen_in_a_hybrid_layout() {
+    let own = Own::whole();
+    if own.group.v1("freezer").is_none() || own.group.unified.is_none() {
+        return;
+    }
+    let mut sleeper = Command::new("sleep").arg("100").spawn().unwrap();
+    for group in &own.group.v1 {
+        group
+            .directory
+            .write("cgroup.procs", &sleeper.id().to_string())
+            .unwrap();
+    }
+    own.group.freeze().unwrap();
+    assert_eq!(own.v1_file("freezer", "freezer.state"), "FROZEN");
+    assert!(own.group.is_frozen().unwrap());
+    own.group.kill_all().unwrap();
+    sleeper.wait().unwrap();
+}
