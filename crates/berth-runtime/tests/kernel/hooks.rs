@@ -1,1 +1,135 @@
-crate::tests![];
+//! Hooks at every stage: when, where, with which state; and what a failure does.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::fixture::{Bundle, lines, wait_for};
+
+crate::tests![
+    every_stage_runs_in_order_where_it_belongs,
+    a_failing_hook_undoes_the_creation,
+    a_failing_start_container_hook_stops_the_start,
+];
+
+const STAGES: [&str; 6] = [
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
+fn every_stage_runs_in_order_where_it_belongs() {
+    let mut bundle = Bundle::new("sleep 600");
+    let log = bundle.path().join("log");
+    let mut hooks = json!({});
+    for stage in STAGES {
+        // In the container the same path lies in its root.
+        let target = if stage == "startContainer" {
+            "/log".to_owned()
+        } else {
+            log.to_string_lossy().into_owned()
+        };
+        let shell = if stage == "startContainer" {
+            "/bin/sh"
+        } else {
+            "/bin/bash"
+        };
+        let script = format!(
+            "read state; echo \"{stage} $(readlink /proc/self/ns/mnt) $state\" >> {target}"
+        );
+        hooks[stage] =
+            json!([{"path": shell, "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]);
+    }
+    bundle.spec["hooks"] = hooks;
+    bundle.spec["annotations"] = json!({"key": "value"});
+    let mut container = bundle
+        .create()
+        .unwrap_or_else(|error| panic!("{}", error.chain()));
+    let pid = container.pid();
+    let own = fs::read_link("/proc/self/ns/mnt")
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let inside = fs::read_link(format!("/proc/{pid}/ns/mnt"))
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let names = |text: &str| -> Vec<String> {
+        lines(text)
+            .iter()
+            .map(|line| line.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        names(&fs::read_to_string(&log).unwrap()),
+        ["prestart", "createRuntime", "createContainer"]
+    );
+    container.start().unwrap();
+    assert_eq!(
+        names(&fs::read_to_string(bundle.root().join("log")).unwrap()),
+        ["startContainer"]
+    );
+    container.delete(true).unwrap();
+    wait_for(pid);
+    let outer = fs::read_to_string(&log).unwrap();
+    let all = format!(
+        "{outer}{}",
+        fs::read_to_string(bundle.root().join("log")).unwrap()
+    );
+    assert_eq!(names(&all).len(), 6);
+    for line in lines(&all) {
+        let mut fields = line.splitn(3, ' ');
+        let stage = fields.next().unwrap();
+        let namespace = fields.next().unwrap();
+        let state: Value = serde_json::from_str(fields.next().unwrap()).unwrap();
+        let in_container = matches!(stage, "createContainer" | "startContainer");
+        assert_eq!(
+            namespace,
+            if in_container { &inside } else { &own },
+            "{stage}"
+        );
+        let status = match stage {
+            "startContainer" => "created",
+            "poststart" => "running",
+            "poststop" => "stopped",
+            _ => "creating",
+        };
+        assert_eq!(state["status"], status, "{stage}");
+        assert_eq!(state["id"], bundle.id.as_str());
+        assert_eq!(state["annotations"]["key"], "value");
+        if stage != "poststop" {
+            assert_eq!(state["pid"], pid, "{stage}");
+        }
+    }
+}
+
+fn a_failing_hook_undoes_the_creation() {
+    for stage in ["prestart", "createRuntime", "createContainer"] {
+        let mut bundle = Bundle::new("true");
+        bundle.spec["hooks"] =
+            json!({stage: [{"path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 9"]}]});
+        let error = bundle.create().unwrap_err().chain();
+        assert_eq!(
+            error,
+            format!("run {stage} hook /bin/sh: exit status 9, stderr: no")
+        );
+        assert!(!bundle.state_root().join(&bundle.id).exists());
+    }
+}
+
+fn a_failing_start_container_hook_stops_the_start() {
+    let mut bundle = Bundle::new("echo started");
+    bundle.spec["hooks"] = json!({"startContainer": [{"path": "/bin/false"}]});
+    let mut container = bundle.create().unwrap();
+    let error = container.start().unwrap_err().chain();
+    assert_eq!(error, "run startContainer hook /bin/false: exit status 1");
+    wait_for(container.pid());
+    container.delete(false).unwrap();
+    assert_eq!(
+        fs::read_to_string(bundle.path().join("stdout")).unwrap(),
+        ""
+    );
+}

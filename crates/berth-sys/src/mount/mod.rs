@@ -300,9 +300,12 @@ pub fn detach(path: &Path) -> Result<()> {
 /// Afterwards root and working directory are the new root. pivot_root(2), "Notes": with both names the same
 /// the old root lies on top of the new one and needs no place in it.
 pub fn pivot_to(root: impl AsFd) -> Result<()> {
+    let old = crate::fs::open_directory(Path::new("/"))?;
     rustix::process::fchdir(root).attempt(|| "enter the new root")?;
     rustix::process::pivot_root(c".", c".").attempt(|| "exchange the root")?;
-    // The old root must not carry our unmount back to where its mounts came from.
+    // "." would be the new root to all calls but umount2(2), hence by the old one's descriptor.
+    rustix::process::fchdir(old).attempt(|| "enter the old root")?;
+    // Our unmount must not travel back to where the old root's mounts came from.
     rustix::mount::mount_change(
         c".",
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
