@@ -15,6 +15,7 @@ mod follow;
 mod json_file;
 mod local;
 mod reader;
+mod rotation;
 mod settings;
 mod tail;
 mod writer;

@@ -10,21 +10,21 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::compress::{self, Compression};
+use super::compress::Compression;
 use super::entry::StreamKind;
-use super::files::rotated;
 use super::json_file::{self, TimeText};
 use super::local;
+use super::rotation::Running;
 use super::settings::{LogDriver, LogMode, LogSettings};
 use super::tail;
 use crate::limits;
 
 /// A log being written.
 pub(crate) struct LogWriter {
-    settings: LogSettings,
-    file: Option<File>,
+    pub(super) settings: LogSettings,
+    pub(super) file: Option<File>,
     /// Bytes of the file that are whole entries.
-    size: u64,
+    pub(super) size: u64,
     /// The beginning of a line of each stream.
     pending: [Vec<u8>; 2],
     /// The attributes of every entry, as JSON.
@@ -41,8 +41,8 @@ pub(crate) struct LogWriter {
     /// Entries that wait, in non-blocking mode.
     queue: VecDeque<Queued>,
     queued_bytes: u64,
-    how: Compression,
-    running: Option<Running>,
+    pub(super) how: Compression,
+    pub(super) running: Option<Running>,
 }
 
 #[derive(Default)]
@@ -56,13 +56,6 @@ struct Queued {
     time: i128,
     line: Box<[u8]>,
     complete: bool,
-}
-
-/// A compression in progress.
-struct Running {
-    pid: u32,
-    /// The number of the file that is being compressed; grows when files are rotated meanwhile.
-    index: u32,
 }
 
 impl LogWriter {
@@ -98,6 +91,8 @@ impl LogWriter {
                 .map_err(attempt)?
                 .unwrap_or(0);
             writer.file = Some(file);
+            // What the last writer did not get to.
+            writer.compress_next();
         }
         Ok(writer)
     }
@@ -142,8 +137,13 @@ impl LogWriter {
         self.write_out();
     }
 
-    /// Writes everything, the queue of non-blocking mode included.
-    pub(crate) fn flush(&mut self) {
+    /// Writes everything, the queue of non-blocking mode included, and leaves the files alone from then on.
+    pub(crate) fn finish(&mut self) {
+        self.flush();
+        self.stop_compression();
+    }
+
+    fn flush(&mut self) {
         while self.has_queue() {
             self.write_queued();
         }
@@ -176,18 +176,7 @@ impl LogWriter {
         }
     }
 
-    /// Tells that a child process has ended. True when it was ours.
-    pub(crate) fn child_ended(&mut self, pid: u32, success: bool) -> bool {
-        match self.running.take_if(|running| running.pid == pid) {
-            Some(running) => {
-                self.finish_compression(running.index, success);
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn open_file(&self) -> berth_sys::Result<File> {
+    pub(super) fn open_file(&self) -> berth_sys::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o640);
         berth_sys::fs::open(&self.settings.path, &options)
@@ -323,95 +312,6 @@ impl LogWriter {
         self.missing.entries += entries;
         if self.missing.reason.is_empty() {
             reason.clone_into(&mut self.missing.reason);
-        }
-    }
-
-    /// Moves every file one number up and begins a new current one. When that fails the old one is written on.
-    fn rotate(&mut self) {
-        let path = &self.settings.path;
-        let oldest = self.settings.max_files - 1;
-        let shift = || -> berth_sys::Result<()> {
-            if oldest == 0 {
-                return berth_sys::fs::remove_file(path);
-            }
-            for compressed in [false, true] {
-                berth_sys::fs::remove_file(&rotated(path, oldest, compressed))?;
-            }
-            for index in (1..oldest).rev() {
-                for compressed in [false, true] {
-                    match berth_sys::fs::rename(
-                        &rotated(path, index, compressed),
-                        &rotated(path, index + 1, compressed),
-                    ) {
-                        Err(error) if !error.is_not_found() => return Err(error),
-                        _ => {}
-                    }
-                }
-            }
-            berth_sys::fs::rename(path, &rotated(path, 1, false))
-        };
-        if shift().is_err() {
-            return;
-        }
-        if let Ok(file) = self.open_file() {
-            self.file = Some(file);
-            self.size = 0;
-        }
-        if let Some(running) = &mut self.running {
-            running.index += 1;
-        }
-        self.compress_next();
-    }
-
-    fn compressed_name(&self) -> std::path::PathBuf {
-        let mut name = self.settings.path.as_os_str().to_owned();
-        name.push(".compressing");
-        name.into()
-    }
-
-    /// Starts on the first file that is not compressed, when nothing is running.
-    fn compress_next(&mut self) {
-        if !self.settings.compress || self.running.is_some() {
-            return;
-        }
-        for index in 1..self.settings.max_files {
-            let plain = rotated(&self.settings.path, index, false);
-            if !berth_sys::fs::exists(&plain) {
-                if berth_sys::fs::exists(&rotated(&self.settings.path, index, true)) {
-                    continue;
-                }
-                return;
-            }
-            let Ok(source) = berth_sys::fs::open(&plain, OpenOptions::new().read(true)) else {
-                return;
-            };
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o640);
-            let Ok(target) = berth_sys::fs::open(&self.compressed_name(), &options) else {
-                return;
-            };
-            match compress::start(self.how, source, target) {
-                Ok(Some(pid)) => self.running = Some(Running { pid, index }),
-                Ok(None) => self.finish_compression(index, true),
-                // The plain file stays; the next rotation tries again.
-                Err(_) => drop(berth_sys::fs::remove_file(&self.compressed_name())),
-            }
-            return;
-        }
-    }
-
-    fn finish_compression(&mut self, index: u32, success: bool) {
-        let temporary = self.compressed_name();
-        let plain = rotated(&self.settings.path, index, false);
-        let placed = success
-            && index < self.settings.max_files
-            && berth_sys::fs::rename(&temporary, &rotated(&self.settings.path, index, true))
-                .is_ok();
-        if placed {
-            let _ = berth_sys::fs::remove_file(&plain);
-            self.compress_next();
-        } else {
-            let _ = berth_sys::fs::remove_file(&temporary);
         }
     }
 }
@@ -667,7 +567,7 @@ mod tests {
         writer.output(StreamKind::Stdout, b"12345\n1234\n1234567\n");
         assert!(writer.has_queue());
         assert!(read(&settings, ReadRequest::default()).is_empty());
-        writer.flush();
+        writer.finish();
         let lines = read(&settings, ReadRequest::default());
         assert_eq!(lines.len(), 3, "{lines:?}");
         assert!(lines.contains(&"12345\n".to_owned()) && lines.contains(&"1234\n".to_owned()));

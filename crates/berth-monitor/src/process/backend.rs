@@ -140,9 +140,7 @@ fn outside_cgroup(spec: &Spec) -> Option<Cgroup> {
 
 impl Backend {
     /// The container of the built-in runtime.
-    fn container<'a>(
-        container: &'a mut Option<Box<Container>>,
-    ) -> Result<&'a mut Container, MonitorError> {
+    fn container(container: &mut Option<Box<Container>>) -> Result<&mut Container, MonitorError> {
         container
             .as_deref_mut()
             .ok_or_else(|| MonitorError::State("the container is deleted".into()))

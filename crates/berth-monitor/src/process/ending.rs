@@ -198,7 +198,7 @@ impl Monitor {
         for stream in [StreamKind::Stdout, StreamKind::Stderr] {
             self.log.end_of_stream(stream);
         }
-        self.log.flush();
+        self.log.finish();
         let record = self.record();
         // A full /run is no reason to keep the exit from those who are connected.
         let _ = record.write(&self.directory);

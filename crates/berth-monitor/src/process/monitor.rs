@@ -72,9 +72,9 @@ pub(super) struct Monitor {
     /// Everything is written and told; only clients that have not read all are left.
     pub(super) lingering: bool,
 
-    /// For reading; given back when nothing has been read for a while.
+    /// For reading; given back, with all else that is free, some time after the last use.
     buffer: Vec<u8>,
-    buffer_used: Instant,
+    tidy_at: Option<Instant>,
 }
 
 impl Monitor {
@@ -106,9 +106,9 @@ impl Monitor {
             signal: None,
             finished_execs: VecDeque::new(),
             lingering: false,
-            // Not empty: the set-up has left memory to give back as well.
-            buffer: Vec::with_capacity(1),
-            buffer_used: Instant::now(),
+            buffer: Vec::new(),
+            // The set-up has left memory to give back.
+            tidy_at: Some(Instant::now() + limits::BUFFER_KEEP),
         }
     }
 
@@ -117,11 +117,11 @@ impl Monitor {
         let key = self.links.next_key();
         self.poll.add(link.socket(), Token::Link(key))?;
         self.links.insert(link);
-        if self.start_at_once {
-            if let Err(error) = self.start() {
-                self.start_failed(&error, None);
-                return Ok(());
-            }
+        if self.start_at_once
+            && let Err(error) = self.start()
+        {
+            self.start_failed(&error, None);
+            return Ok(());
         }
         self.greet(key);
         Ok(())
@@ -288,7 +288,12 @@ impl Monitor {
 
     fn keep_buffer(&mut self, buffer: Vec<u8>) {
         self.buffer = buffer;
-        self.buffer_used = Instant::now();
+        self.tidy_later();
+    }
+
+    /// Memory was used that an idle monitor does not need.
+    pub(super) fn tidy_later(&mut self) {
+        self.tidy_at = Some(Instant::now() + limits::BUFFER_KEEP);
     }
 
     /// Reads one piece of output and hands it on. False when there was nothing.
@@ -399,10 +404,9 @@ impl Monitor {
             .clients
             .iter()
             .filter_map(|(_, client)| client.deadline());
-        let buffer = (self.buffer.capacity() > 0).then(|| self.buffer_used + limits::BUFFER_KEEP);
         drains
             .chain(stalls)
-            .chain(buffer)
+            .chain(self.tidy_at)
             .min()
             .map(|deadline| deadline.saturating_duration_since(now))
     }
@@ -414,7 +418,7 @@ impl Monitor {
                 client.kill();
             }
         }
-        if self.buffer.capacity() > 0 && self.buffer_used + limits::BUFFER_KEEP <= now {
+        if self.tidy_at.take_if(|at| *at <= now).is_some() {
             self.buffer = Vec::new();
             self.log.shrink();
             berth_sys::memory::trim();

@@ -71,10 +71,7 @@ impl ProgramContainer {
             .and_then(|()| {
                 let pid = read_pid(&pid_file)?;
                 let pidfd = berth_sys::process::open_pidfd(pid)?;
-                let console = console
-                    .as_ref()
-                    .map(|socket| receive_console(socket))
-                    .transpose()?;
+                let console = console.as_ref().map(receive_console).transpose()?;
                 Ok(Made {
                     backend: (),
                     pid,
@@ -169,10 +166,7 @@ impl ProgramContainer {
                 let pid = read_pid(&pid_file)?;
                 // The process may have ended, but it is our child and not reaped yet.
                 let pidfd = berth_sys::process::open_pidfd(pid)?;
-                let console = console
-                    .as_ref()
-                    .map(|socket| receive_console(socket))
-                    .transpose()?;
+                let console = console.as_ref().map(receive_console).transpose()?;
                 Ok(Made {
                     backend: (),
                     pid,

@@ -29,6 +29,7 @@ impl Monitor {
 
     fn handle(&mut self, key: Key, received: Received) {
         let Received { body, descriptors } = received;
+        self.tidy_later();
         let (number, result) = match frame::decode::<FromDaemon>(&body) {
             Ok(FromDaemon::Hello { .. }) => return,
             Ok(FromDaemon::Request {

@@ -28,25 +28,33 @@ async fn rotated_and_compressed() {
             ("max-file", "50"),
             ("compress", "true"),
         ];
-        let stage = with_log(Stage::shell("seq 1 50000"), driver, &options);
-        stage.run().await;
-        let expected: String = (1..=50_000).map(|number| format!("{number}\n")).collect();
-        assert!(
-            stage.log().0 == expected,
-            "{driver}: the log is not complete"
-        );
+        let stage = with_log(Stage::shell("seq 1 50000; read x"), driver, &options)
+            .with(|request| request.open_stdin = true);
+        let handle = stage.launch().await;
+        handle.start().await.unwrap();
         let names = || -> Vec<String> {
             let list = std::fs::read_dir(stage.path().join("data")).unwrap();
             list.flatten()
                 .map(|entry| entry.file_name().into_string().unwrap())
                 .collect()
         };
+        until("files are compressed", || {
+            names().iter().filter(|name| name.ends_with(".gz")).count() > 2
+        })
+        .await;
+        let expected: String = (1..=50_000).map(|number| format!("{number}\n")).collect();
+        until("the log is complete", || stage.log().0 == expected).await;
+        handle.kill(Signal::KILL).await.unwrap();
+        stage.over(&handle).await;
         assert!(
-            names().iter().any(|name| name.ends_with(".gz")),
+            stage.log().0 == expected,
+            "{driver}: the log is not complete"
+        );
+        assert!(
+            !names().contains(&"log.compressing".to_owned()),
             "{driver}: {:?}",
             names()
         );
-        assert!(names().len() > 5);
     }
 }
 

@@ -25,7 +25,7 @@ macro_rules! tests {
 }
 
 /// Longest run of one test.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 #[allow(clippy::print_stdout)]
 pub(crate) fn main(tables: &[&[Test]]) -> ExitCode {
