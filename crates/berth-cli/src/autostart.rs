@@ -100,8 +100,6 @@ fn start() -> Result<(), Failure> {
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(log)
-        // Interrupts typed at this terminal are not meant for the daemon.
-        .process_group(0)
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     drop(tell);

@@ -313,9 +313,7 @@ impl Parsed {
             .flags
             .iter()
             .any(|(long, _, default)| *long == name && matches!(default, DefaultValue::Bool(true)));
-        self.last(name)
-            .and_then(|value| parse_bool(value))
-            .unwrap_or(default)
+        self.last(name).and_then(parse_bool).unwrap_or(default)
     }
 
     /// One value: the last given, else the default, else nothing.
@@ -349,8 +347,8 @@ impl Parsed {
     fn last(&self, name: &str) -> Option<&str> {
         self.spellings(name)
             .filter_map(|long| {
-                let index = self.matches.indices_of(long)?.last()?;
-                let value = self.matches.get_many::<String>(long)?.last()?;
+                let index = self.matches.indices_of(long)?.next_back()?;
+                let value = self.matches.get_many::<String>(long)?.next_back()?;
                 Some((index, value.as_str()))
             })
             .max_by_key(|(index, _)| *index)

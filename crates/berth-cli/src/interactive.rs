@@ -302,9 +302,8 @@ pub(crate) struct Caught {
 impl Caught {
     /// Catches every signal that is passed on, or none if `proxy` is off.
     pub(crate) fn new(proxy: bool) -> Self {
-        let numbers = if proxy { 1..=LAST_SIGNAL } else { 1..=0 };
-        let signals = numbers
-            .filter(|number| !KEPT.contains(number))
+        let signals = (1..=LAST_SIGNAL)
+            .filter(|number| proxy && !KEPT.contains(number))
             .filter_map(|number| Some((number, signal(SignalKind::from_raw(number)).ok()?)))
             .collect();
         Self { signals }

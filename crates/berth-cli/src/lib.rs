@@ -117,6 +117,7 @@ fn dispatch(program: Program, words: &[String]) -> Result<(), Failure> {
                     host: parsed.given("host").then(|| parsed.text("host").to_owned()),
                     context: parsed.text("context").to_owned(),
                     debug: parsed.switch("debug"),
+                    errors_only: matches!(parsed.text("log-level"), "error" | "fatal"),
                     tls,
                 };
                 (options, parsed.operands)

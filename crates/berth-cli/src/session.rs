@@ -24,8 +24,10 @@ pub(crate) struct GlobalOptions {
     pub(crate) host: Option<String>,
     /// `--context`
     pub(crate) context: String,
-    /// `--debug`
+    /// `--debug`: tell the HTTP status of refusals too.
     pub(crate) debug: bool,
+    /// `--log-level error` or `fatal`: no warnings.
+    pub(crate) errors_only: bool,
     /// `--tls`, `--tlsverify` or one of the certificates was given.
     pub(crate) tls: bool,
 }
@@ -112,8 +114,8 @@ impl Session {
         let headers = &self.config()?.http_headers;
         if !headers.is_empty() {
             let names: Vec<&str> = headers.keys().map(String::as_str).collect();
-            self.warn(&format!(
-                "WARNING: HttpHeaders of the configuration file are not sent by this version: {}",
+            self.warning(&format!(
+                "HttpHeaders of the configuration file are not sent by this version: {}",
                 names.join(", ")
             ));
         }
@@ -132,12 +134,24 @@ impl Session {
 
     /// Tells an error of the engine in the words users know.
     pub(crate) fn explain(&self, error: &ClientError) -> String {
-        explain(self.program, error)
+        match (error.status(), self.options.debug) {
+            (Some(status), true) => {
+                format!("{} (HTTP status {status})", explain(self.program, error))
+            }
+            _ => explain(self.program, error),
+        }
     }
 
     /// The failure with status 1 for an error of the engine.
     pub(crate) fn failure(&self, error: ClientError) -> Failure {
         Failure::new(self.explain(&error))
+    }
+
+    /// Prints a warning to standard error, unless only errors are wanted.
+    pub(crate) fn warning(&self, text: &str) {
+        if !self.options.errors_only {
+            self.warn(&format!("WARNING: {text}"));
+        }
     }
 
     /// Prints a line to standard error.

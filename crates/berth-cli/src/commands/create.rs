@@ -198,7 +198,7 @@ pub(crate) async fn create(
     };
     let created = created.map_err(CreateError::Engine)?;
     for warning in &created.warnings {
-        session.warn(&format!("WARNING: {warning}"));
+        session.warning(warning);
     }
     id_file.write(&created.id)?;
     Ok(created)

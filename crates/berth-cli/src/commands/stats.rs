@@ -261,10 +261,11 @@ async fn live(
             event = next_event(&mut events) => match event.map_err(|error| session.failure(error))? {
                 None => events = None,
                 Some(event) => match event.action.as_str() {
-                    "start" | "create" if event.action == "start" || all => {
-                        if entries.iter().all(|entry| entry.asked != event.actor.id) {
-                            entries.push(watch(event.actor.id));
-                        }
+                    "start" | "create"
+                        if (event.action == "start" || all)
+                            && entries.iter().all(|entry| entry.asked != event.actor.id) =>
+                    {
+                        entries.push(watch(event.actor.id));
                     }
                     "destroy" => remove(&mut entries, &event.actor.id),
                     "die" if !all => remove(&mut entries, &event.actor.id),

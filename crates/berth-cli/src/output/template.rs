@@ -351,13 +351,12 @@ impl Rewriter<'_> {
                 *expression = self.lookup(*pos, (**inner).clone(), "", names);
             }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
-            Expr::Identifier(pos, name) => {
+            Expr::Identifier(pos, name)
                 if !FUNCTIONS.contains(&name.as_str())
                     && name.as_str() != FIELD
-                    && self.unknown.is_none()
-                {
-                    self.unknown = Some((pos.line, name.to_string()));
-                }
+                    && self.unknown.is_none() =>
+            {
+                self.unknown = Some((pos.line, name.to_string()));
             }
             _ => {}
         }

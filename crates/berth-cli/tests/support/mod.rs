@@ -268,16 +268,21 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    while chunked {
-        let mut size = String::new();
-        reader.read_line(&mut size).ok()?;
-        let size = usize::from_str_radix(size.trim(), 16).ok()?;
-        let mut chunk = vec![0; size + 2];
-        reader.read_exact(&mut chunk).ok()?;
-        if size == 0 {
-            break;
+    if chunked {
+        while let Some(chunk) = read_chunk(reader)? {
+            body.extend_from_slice(&chunk);
         }
-        body.extend_from_slice(&chunk[..size]);
     }
     Some(Request { method, path, body })
+}
+
+/// The next chunk of a body; an inner `None` is its end.
+fn read_chunk(reader: &mut impl BufRead) -> Option<Option<Vec<u8>>> {
+    let mut size = String::new();
+    reader.read_line(&mut size).ok()?;
+    let size = usize::from_str_radix(size.trim(), 16).ok()?;
+    let mut chunk = vec![0; size + 2];
+    reader.read_exact(&mut chunk).ok()?;
+    chunk.truncate(size);
+    Some((size > 0).then_some(chunk))
 }
