@@ -11,7 +11,7 @@ use berth_sys::cgroup::{Cgroup, Hierarchy, Location};
 use berth_sys::namespace::{self, Kind};
 use berth_sys::{process, socket};
 use berth_types::timestamp::Timestamp;
-use oci_spec::runtime::{LinuxSeccompBuilder, Spec};
+use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompBuilder, Spec};
 
 use crate::container::Container;
 use crate::credentials::{self, NotifyTarget};
@@ -352,6 +352,19 @@ pub(crate) fn notify_target(
         .ok_or_else(|| {
             RuntimeError::invalid("linux.seccomp.listenerPath", "is needed by SCMP_ACT_NOTIFY")
         })?;
+    // The process hands its listener over with sendmsg(2) after the filter is in force.
+    let needed = rules.is_some_and(|rules| {
+        rules.syscalls().iter().flatten().any(|rule| {
+            rule.action() == LinuxSeccompAction::ScmpActNotify
+                && rule.names().iter().any(|name| name == "sendmsg")
+        })
+    });
+    if needed {
+        return Err(RuntimeError::invalid(
+            "linux.seccomp.syscalls",
+            "SCMP_ACT_NOTIFY cannot be used for sendmsg, which hands the listener over",
+        ));
+    }
     let socket = socket::connect(path)?;
     // The process fills in its own id.
     let document = serde_json::json!({

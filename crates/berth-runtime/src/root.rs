@@ -16,6 +16,7 @@ use berth_sys::path::Root;
 use berth_sys::{path, terminal};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use crate::credentials::has_selinux;
 use crate::error::RuntimeError;
 use crate::plan::SetupPlan;
 use crate::plan::mount::{MountKind, MountStep};
@@ -120,6 +121,13 @@ impl<'a> RootBuilder<'a> {
             } => {
                 let target = self.file_system_target(step, kind)?;
                 let mut parameters = parameters.clone();
+                if parameters.iter().any(|(key, _)| key == "context") && !has_selinux() {
+                    parameters.retain(|(key, _)| key != "context");
+                    self.notes.push(format!(
+                        "The SELinux label of the mount on {} is not applied, since this host has no SELinux.",
+                        step.destination.display()
+                    ));
+                }
                 let has_mode = parameters.iter().any(|(key, _)| key == "mode");
                 if kind == "tmpfs" && !has_mode {
                     let stat = rustix::fs::fstat(&target)

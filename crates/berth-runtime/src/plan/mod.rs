@@ -154,10 +154,20 @@ impl SetupPlan {
             .linux()
             .as_ref()
             .ok_or_else(|| RuntimeError::invalid("linux", "is missing"))?;
-        if linux.intel_rdt().is_some() && !Path::new("/sys/fs/resctrl").is_dir() {
+        if linux.intel_rdt().is_some() {
             return Err(RuntimeError::invalid(
                 "linux.intelRdt",
-                "this host has no resctrl file system",
+                "classes of service of resctrl are not supported",
+            ));
+        }
+        if linux
+            .net_devices()
+            .as_ref()
+            .is_some_and(|devices| !devices.is_empty())
+        {
+            return Err(RuntimeError::invalid(
+                "linux.netDevices",
+                "moving network devices into the container is not supported",
             ));
         }
         let (new_namespaces, joined_namespaces) = namespaces(spec)?;

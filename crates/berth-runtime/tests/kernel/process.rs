@@ -18,6 +18,7 @@ crate::tests![
     the_filter_is_applied,
     the_filter_is_applied_to_an_exec,
     a_filter_that_kills,
+    a_filter_that_notifies,
     home_comes_from_passwd,
     labels_the_host_does_not_know_are_told,
     file_mode_mask,
@@ -226,6 +227,41 @@ fn a_filter_that_kills() {
         filter(json!({"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}));
     // 128 and SIGSYS.
     assert_eq!(bundle.stdout(), "159");
+}
+
+/// The receiver gets the listener and who it is for; the program waits for its answer, which never comes here.
+fn a_filter_that_notifies() {
+    let mut bundle = Bundle::new("mkdir /tmp/x");
+    let path = bundle.path().join("notify.sock");
+    let receiver = berth_sys::socket::listen(&path, 1).unwrap();
+    bundle.spec["linux"]["seccomp"] =
+        filter(json!({"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}));
+    assert!(
+        bundle
+            .create()
+            .unwrap_err()
+            .chain()
+            .contains("listenerPath")
+    );
+    bundle.spec["linux"]["seccomp"]["listenerPath"] = json!(path);
+    bundle.spec["linux"]["seccomp"]["listenerMetadata"] = json!("opaque");
+    let mut container = bundle.create().unwrap();
+    let connection = rustix::net::accept(&receiver).unwrap();
+    container.start().unwrap();
+    let message = berth_sys::socket::receive(&connection, 64 << 10, 1).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&message.bytes).unwrap();
+    assert_eq!(document["pid"], container.pid());
+    assert_eq!(document["state"]["id"], bundle.id.as_str());
+    assert_eq!(document["state"]["pid"], container.pid());
+    assert_eq!(document["metadata"], "opaque");
+    assert_eq!(document["fds"], json!(["seccompFd"]));
+    // A listener becomes readable when a call waits for its answer.
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut entries = [PollFd::new(&message.descriptors[0], PollFlags::IN)];
+    assert_eq!(poll(&mut entries, None).unwrap(), 1);
+    let pid = container.pid();
+    container.delete(true).unwrap();
+    crate::fixture::wait_for(pid);
 }
 
 fn home_comes_from_passwd() {
