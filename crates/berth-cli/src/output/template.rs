@@ -14,6 +14,8 @@ use super::document::{Notes, to_json};
 
 /// Name of the inner function that looks fields up; no user can type it.
 const FIELD: &str = "\u{b7}field";
+/// The same, for a value that is printed as it is: no value of an optional field is `<nil>` there.
+const SHOWN_FIELD: &str = "\u{b7}shown";
 const MAIN: &str = "\u{b7}main";
 
 /// Functions a template may call.
@@ -96,6 +98,10 @@ impl Template {
         let known = Arc::clone(notes);
         template = template
             .func(FIELD, move |arguments| field(arguments, &known))
+            .func(SHOWN_FIELD, {
+                let known = Arc::clone(notes);
+                move |arguments| shown_field(arguments, &known)
+            })
             .func("index", index);
         template = match functions {
             Functions::Values => with_value_functions(template, notes),
@@ -234,6 +240,20 @@ fn index(arguments: &[Value]) -> gotmpl::Result<Value> {
     Ok(value)
 }
 
+/// Looks a chain of fields up for printing.
+fn shown_field(arguments: &[Value], notes: &Notes) -> gotmpl::Result<Value> {
+    let found = field(arguments, notes)?;
+    let (Value::Nil, Some((Value::String(last), chain))) = (&found, arguments.split_last()) else {
+        return Ok(found);
+    };
+    // Only what is there and has no value; a name that a map lacks is `<no value>`.
+    let parent = field(chain, notes)?;
+    Ok(match &parent {
+        Value::Map(map) if map.contains_key(last) => text("<nil>"),
+        _ => found,
+    })
+}
+
 /// Looks a chain of fields up. Arguments: where (for errors), the start, the names.
 fn field(arguments: &[Value], notes: &Notes) -> gotmpl::Result<Value> {
     let place = word(arguments, 0)?;
@@ -304,7 +324,10 @@ impl Rewriter<'_> {
         for node in &mut list.nodes {
             match node {
                 Node::List(list) => self.list(list),
-                Node::Action(action) => self.pipe(&mut action.pipe),
+                Node::Action(action) => {
+                    self.pipe(&mut action.pipe);
+                    show_nothing_as_nil(&mut action.pipe);
+                }
                 Node::If(branch) | Node::Range(branch) | Node::With(branch) => {
                     self.pipe(&mut branch.pipe);
                     self.list(&mut branch.body);
@@ -353,7 +376,7 @@ impl Rewriter<'_> {
             Expr::Pipe(_, pipe) => self.pipe(pipe),
             Expr::Identifier(pos, name)
                 if !FUNCTIONS.contains(&name.as_str())
-                    && name.as_str() != FIELD
+                    && !matches!(name.as_str(), FIELD | SHOWN_FIELD)
                     && self.unknown.is_none() =>
             {
                 self.unknown = Some((pos.line, name.to_string()));
@@ -399,6 +422,28 @@ impl Rewriter<'_> {
                 is_assign: false,
             },
         )
+    }
+}
+
+/// Marks a field that is the whole of an action.
+fn show_nothing_as_nil(pipe: &mut PipeNode) {
+    if !pipe.decl.is_empty() {
+        return;
+    }
+    let [command] = pipe.commands.as_mut_slice() else {
+        return;
+    };
+    let [Expr::Pipe(_, lookup)] = command.args.as_mut_slice() else {
+        return;
+    };
+    let call = lookup
+        .commands
+        .first_mut()
+        .and_then(|command| command.args.first_mut());
+    if let Some(Expr::Identifier(_, name)) = call
+        && name.as_str() == FIELD
+    {
+        *name = SmolStr::new(SHOWN_FIELD);
     }
 }
 
@@ -471,6 +516,10 @@ mod tests {
                 "80/tcp -> 8080\n",
             ),
             ("{{if .State.Health}}x{{else}}none{{end}}", "none"),
+            (
+                "{{.State.Health}} {{.HostConfig.Init}} {{.Config.Volumes.x}}",
+                "<nil> <nil> <no value>",
+            ),
             ("{{with .State.Health}}{{.Status}}{{end}}.", "."),
             (
                 "{{.Config.Entrypoint}} {{.Config.Cmd}} {{.Config.Volumes}}",
