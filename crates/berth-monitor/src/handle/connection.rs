@@ -64,9 +64,8 @@ impl Connection {
         let (mut reader, writer) = stream.into_split();
         let mut buffer = Vec::new();
         let hello = frame::encode(&FromDaemon::Hello { version: VERSION }, 0)?;
-        if send(&writer, &hello, None).await.is_err() {
-            return Ok(Opening::Closed);
-        }
+        // The monitor of a container that ends at once may have closed the connection already; what it said is still there.
+        let _ = send(&writer, &hello, None).await;
         let status = loop {
             match read_message(&mut reader, &mut buffer).await? {
                 None => return Ok(Opening::Closed),

@@ -8,39 +8,31 @@ use crate::stage::{Stage, event, until};
 
 crate::tests!("run": exit_codes, output_is_logged, started_at_once, a_missing_program, not_a_program,
     a_bad_bundle, killed_before_start, pause_and_resume, memory_runs_out, signals_are_told, limits_are_changed,
-    nothing_is_left);
+    nothing_is_left, many_at_once);
 
 async fn exit_codes() {
-    for (script, code, signal) in [
-        ("exit 0", 0, None),
-        ("exit 7", 7, None),
-        ("kill -TERM $$; kill -9 $$", 137, Some(9)),
-    ] {
-        let stage = Stage::command(&[
-            "/bin/sh",
-            "-c",
-            &format!("/bin/sh -c '{script}'; code=$?; [ $code -lt 128 ] || kill -9 1; exit $code"),
-        ]);
-        if code > 128 {
-            // The first process of a namespace cannot kill itself; the host can.
-            let handle = stage.launch().await;
-            handle.kill(Signal::KILL).await.unwrap();
-            let record = stage.over(&handle).await;
-            assert_eq!(
-                (record.exit_code, record.signal),
-                (code, signal),
-                "{script}"
-            );
-            continue;
-        }
+    for code in [0, 7, 255] {
+        let stage = Stage::shell(&format!("exit {code}"));
         let record = stage.run().await;
-        assert_eq!(
-            (record.exit_code, record.signal),
-            (code, signal),
-            "{script}"
-        );
+        assert_eq!((record.exit_code, record.signal), (code, None));
         assert!(record.started_at.unwrap() <= record.finished_at);
         assert!(record.error.is_none() && !record.oom_killed);
+    }
+    for signal in [Signal::KILL, Signal::TERM] {
+        let stage = Stage::command(&["sleep", "1000"]);
+        // The first process of a PID namespace only dies of signals from outside that it cannot ignore.
+        let stage = stage.configure(|config| {
+            let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+            list.retain(|namespace| namespace["type"] != "pid");
+        });
+        let handle = stage.launch().await;
+        handle.start().await.unwrap();
+        handle.kill(signal).await.unwrap();
+        let record = stage.over(&handle).await;
+        assert_eq!(
+            (record.exit_code, record.signal),
+            (128 + signal.number(), Some(signal.number()))
+        );
     }
 }
 
@@ -242,4 +234,22 @@ async fn nothing_is_left() {
             .count(),
         0
     );
+}
+
+async fn many_at_once() {
+    let stages: Vec<_> = (0..40)
+        .map(|_| Stage::shell("exit 6").with(|request| request.start = true))
+        .collect();
+    let runs = stages.into_iter().map(|stage| {
+        tokio::spawn(async move {
+            // It may be over, and the connection closed, before we have said a word.
+            let (handle, created) = stage.try_launch().await.unwrap();
+            assert!(created.started);
+            assert_eq!(stage.over(&handle).await.exit_code, 6);
+            until("control groups are gone", || stage.groups().is_empty()).await;
+        })
+    });
+    for run in runs.collect::<Vec<_>>() {
+        run.await.unwrap();
+    }
 }
