@@ -34,6 +34,7 @@ mod query;
 mod system;
 mod system_info;
 mod version;
+mod volume;
 
 pub use auth::{AuthConfig, AuthError, AuthResponse};
 pub use client::{
@@ -83,6 +84,7 @@ pub use system_info::{
     Commit, IndexInfo, PluginsInfo, RegistryServiceConfig, RuntimeWithStatus, SwarmInfo, SystemInfo,
 };
 pub use version::{ApiVersion, ApiVersionError};
+pub use volume::VolumeListResponse;
 
 /// Media type of an upgraded connection that carries raw bytes (a terminal).
 pub const MEDIA_TYPE_RAW_STREAM: &str = "application/vnd.docker.raw-stream";

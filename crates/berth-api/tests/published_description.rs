@@ -25,7 +25,7 @@ fn definition<'a>(description: &'a str, name: &str) -> Vec<&'a str> {
     let definitions = lines
         .iter()
         .position(|line| *line == "definitions:")
-        .unwrap();
+        .expect("the description has definitions");
     let head = format!("  {name}:");
     let start = lines[definitions..].iter().position(|line| *line == head);
     let start = definitions + start.unwrap_or_else(|| panic!("the description has no {name}")) + 1;

@@ -220,4 +220,6 @@ async fn serve(socket: Socket, answerer: Answerer, ending: CancellationToken) {
 }
 
 #[cfg(test)]
+mod client_tests;
+#[cfg(test)]
 mod tests;

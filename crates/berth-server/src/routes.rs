@@ -1,7 +1,7 @@
 //! The route table, and the way of a request through it: route → version gate → handler.
 
 use crate::failure::Failure;
-use crate::handlers::{containers, create, exec, images, networks, streams, system};
+use crate::handlers::{containers, create, exec, images, networks, streams, system, volumes};
 use crate::reply::{Reply, add_common_headers, failure_response};
 use crate::request::{Request, cut};
 use berth_api::{ApiVersion, Query};
@@ -68,6 +68,7 @@ static ROUTES: &[Route] = routes! {
     GET "/images/json" images::list;
     POST "/images/create" images::pull;
     POST "/images/load" images::load;
+    POST "/images/prune" images::prune;
     GET "/images/{..}/json" images::inspect;
     GET "/images/{..}/history" images::history;
     POST "/images/{..}/tag" images::tag;
@@ -76,6 +77,9 @@ static ROUTES: &[Route] = routes! {
     GET "/networks" networks::list;
     GET "/networks/" networks::list;
     GET "/networks/{}" networks::inspect;
+
+    GET "/volumes" volumes::list;
+    GET "/volumes/{}" volumes::inspect;
 };
 
 /// Routes of Docker's that are not offered: a client is told so by name, instead of being told that
@@ -125,7 +129,6 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
     (Method::POST, "/session", "building images"),
     (Method::POST, "/grpc", "building images"),
     (Method::GET, "/images/search", "searching registries"),
-    (Method::POST, "/images/prune", "pruning images"),
     (Method::POST, "/images/{..}/push", "pushing images"),
     (Method::GET, "/images/get", "saving images"),
     (Method::GET, "/images/{..}/get", "saving images"),
@@ -159,10 +162,8 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
         "/networks/{}",
         "networks other than none and host",
     ),
-    (Method::GET, "/volumes", "volumes"),
     (Method::POST, "/volumes/create", "volumes"),
     (Method::POST, "/volumes/prune", "volumes"),
-    (Method::GET, "/volumes/{}", "volumes"),
     (Method::PUT, "/volumes/{}", "volumes"),
     (Method::DELETE, "/volumes/{}", "volumes"),
 ];
@@ -229,7 +230,7 @@ impl Router {
                 .find(|(of, pattern, _)| of == method && matched(pattern, path).is_some());
             return Err(match not_offered {
                 Some((_, _, what)) => Failure::not_implemented(format!(
-                    "{what} is not offered by this version of Berth"
+                    "not offered by this version of Berth: {what}"
                 )),
                 None => Failure::not_found("page not found"),
             });

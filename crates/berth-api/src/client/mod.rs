@@ -286,8 +286,13 @@ impl Client {
                 && answer.response.status() == StatusCode::BAD_REQUEST
                 && let Some(theirs) = theirs.filter(|theirs| *theirs < version)
             {
-                self.lock().version = theirs;
-                self.lock().agreed = true;
+                {
+                    let mut state = self.lock();
+                    state.version = theirs;
+                    state.agreed = true;
+                }
+                // Read to its end, so that the connection can be used again; what it says is known.
+                let _ = self.body(answer, MAX_ERROR_BODY).await;
                 continue;
             }
             return self.check(answer).await;

@@ -174,7 +174,8 @@ pub(crate) fn removal(removal: Removal) -> ImageDeleteResponseItem {
 
 /// Credentials; None when there are none.
 pub(crate) fn credentials(auth: AuthConfig) -> Option<Credentials> {
-    (auth != AuthConfig::default()).then(|| Credentials {
+    let given = auth != AuthConfig::default();
+    given.then_some(Credentials {
         username: auth.username,
         password: auth.password,
         identity_token: auth.identity_token,

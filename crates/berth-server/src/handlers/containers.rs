@@ -34,7 +34,14 @@ pub(crate) async fn list(engine: Arc<Engine>, request: Request) -> Answer {
     let now = clock::now();
     let mut summaries: Vec<_> = views
         .iter()
-        .map(|view| convert::summary::container(view, now, request.version))
+        .map(|view| {
+            let mut summary = convert::summary::container(view, now, request.version);
+            // A name that was given to another image since says nothing about this container any more.
+            if engine.images.current_id(&summary.image) != Some(view.spec.image_id) {
+                summary.image.clone_from(&summary.image_id);
+            }
+            summary
+        })
         .collect();
     if request.flag("size") {
         for summary in &mut summaries {
@@ -72,7 +79,7 @@ pub(crate) async fn start(engine: Arc<Engine>, mut request: Request) -> Answer {
     }
     if !request.text("checkpoint").is_empty() {
         return Err(Failure::not_implemented(
-            "starting from a checkpoint is not offered by this version of Berth",
+            "not offered by this version of Berth: starting from a checkpoint",
         ));
     }
     drop(std::mem::take(&mut request.headers));
@@ -151,7 +158,7 @@ pub(crate) async fn rename(engine: Arc<Engine>, request: Request) -> Answer {
 pub(crate) async fn remove(engine: Arc<Engine>, request: Request) -> Answer {
     if request.flag("link") {
         return Err(Failure::not_implemented(
-            "removing links is not offered by this version of Berth",
+            "not offered by this version of Berth: removing links",
         ));
     }
     let options = RemoveOptions {

@@ -6,14 +6,15 @@ use crate::convert;
 use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::request::{Request, cut};
-use berth_api::{AuthConfig, ImageDeleteResponseItem, ImageHistoryItem, ImageSummary, JsonMessage};
-use berth_engine::containers::requests::ListOptions;
+use berth_api::{
+    AuthConfig, ImageDeleteResponseItem, ImageHistoryItem, ImagePruneReport, ImageSummary,
+    JsonMessage,
+};
 use berth_engine::images::{ImageFilters, ListRequest, PullRequest, RemoveRequest};
 use berth_engine::{Engine, EngineError};
 use berth_types::{Digest, Platform, Reference};
 use http::StatusCode;
 use serde::Deserialize;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 type Answer = Result<Reply, Failure>;
@@ -43,19 +44,14 @@ pub(super) async fn summaries(
         filters,
         shared_size: request.version.at_least(42) && request.flag("shared-size"),
     };
-    let mut uses: HashMap<Digest, i64> = HashMap::new();
-    let everything = ListOptions {
-        all: true,
-        ..ListOptions::default()
-    };
-    for view in engine.containers.list(&everything)? {
-        *uses.entry(view.spec.image_id).or_default() += 1;
-    }
+    let holders = engine.images.holders();
     let images = engine.images.list(list).await?;
     Ok(images
         .into_iter()
         .map(|image| {
-            let containers = uses.get(&image.id).copied().unwrap_or(0);
+            let containers = holders
+                .get(&image.id)
+                .map_or(0, |count| i64::try_from(*count).unwrap_or(i64::MAX));
             convert::images::summary(image, containers, request.version)
         })
         .collect())
@@ -182,7 +178,7 @@ pub(crate) async fn remove(engine: Arc<Engine>, request: Request) -> Answer {
     }
     if request.version.at_least(50) && request.query.all("platforms").next().is_some() {
         return Err(Failure::not_implemented(
-            "removing single platforms of an image is not offered by this version of Berth",
+            "not offered by this version of Berth: removing single platforms of an image",
         ));
     }
     let options = RemoveRequest {
@@ -195,18 +191,29 @@ pub(crate) async fn remove(engine: Arc<Engine>, request: Request) -> Answer {
     Ok(Reply::json(StatusCode::OK, &items))
 }
 
+pub(crate) async fn prune(engine: Arc<Engine>, request: Request) -> Answer {
+    let (removed, pruned) = engine.images.prune(&request.filters()?).await?;
+    let items: Vec<ImageDeleteResponseItem> =
+        removed.into_iter().map(convert::images::removal).collect();
+    let report = ImagePruneReport {
+        images_deleted: (!items.is_empty()).then_some(items),
+        space_reclaimed: pruned.reclaimed,
+    };
+    Ok(Reply::json(StatusCode::OK, &report))
+}
+
 pub(crate) async fn pull(engine: Arc<Engine>, request: Request) -> Answer {
     // "pull -a" of old clients sends a name with a colon at its end.
     let image = request.text("fromImage").trim_end_matches(':').to_owned();
     if image.is_empty() {
         return Err(Failure::not_implemented(
-            "importing images is not offered by this version of Berth",
+            "not offered by this version of Berth: importing images",
         ));
     }
     let reference = reference(&image, request.text("tag"))?;
     if reference.tag().is_none() && reference.digest().is_none() {
         return Err(Failure::not_implemented(
-            "pulling every tag of a repository is not offered by this version of Berth: name a tag",
+            "not offered by this version of Berth: pulling every tag of a repository; name a tag",
         ));
     }
     let platform = match request.text("platform") {

@@ -8,3 +8,4 @@ pub(crate) mod networks;
 mod progress;
 pub(crate) mod streams;
 pub(crate) mod system;
+pub(crate) mod volumes;
