@@ -65,7 +65,12 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), Failure> {
         .recursive(true)
         .mode(mode)
         .create(path)
-        .map_err(|error| Failure::new(format!("create the directory {}: {error}", path.display())))
+        .map_err(|error| {
+            Failure::new(format!(
+                "start the engine: create the directory {}: {error}",
+                path.display()
+            ))
+        })
 }
 
 fn start() -> Result<(), Failure> {

@@ -44,17 +44,17 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
         let state = &found.state;
         if !state.running {
             return Err(Failure::new(
-                "cannot attach to a stopped container, start it first",
+                "You cannot attach to a stopped container, start it first",
             ));
         }
         if state.paused {
             return Err(Failure::new(
-                "cannot attach to a paused container, unpause it first",
+                "You cannot attach to a paused container, unpause it first",
             ));
         }
         if state.restarting {
             return Err(Failure::new(
-                "cannot attach to a restarting container, wait until it is running",
+                "You cannot attach to a restarting container, wait until it is running",
             ));
         }
         let with_stdin = !parsed.switch("no-stdin");

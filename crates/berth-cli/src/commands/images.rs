@@ -203,7 +203,10 @@ pub(crate) fn row(
         )
         .with("CreatedAt", text::local_time(image.created))
         .with("Size", bytes(image.size))
-        .with("VirtualSize", bytes(image.size))
+        .with(
+            "VirtualSize",
+            size::format_decimal(u64::try_from(image.size).unwrap_or_default()),
+        )
         .with("Containers", containers)
         .with("SharedSize", bytes(image.shared_size))
         .with("UniqueSize", unique)

@@ -148,6 +148,7 @@ fn show(
                             Some(template) => match template.show(&value) {
                                 Ok(line) => text.push_str(&format!("{line}\n")),
                                 Err(failure) => {
+                                    text.push('\n');
                                     session::print(&text)?;
                                     return Err(failure);
                                 }

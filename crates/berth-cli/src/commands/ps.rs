@@ -12,9 +12,10 @@ use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
 use crate::options::{filter, scalar};
 use crate::output::list::{Columns, Format, Row};
-use crate::output::text;
+use crate::output::{template, text};
 use crate::quote::go_quote;
 use crate::session::{self, Session};
+use gotmpl::Value;
 
 pub(crate) const SPEC: Spec = Spec {
     group: "container",
@@ -118,7 +119,10 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     let options = ContainerListOptions {
         all: parsed.switch("all") || limit.is_some(),
         limit,
-        size: parsed.switch("size") || format.mentions("Size"),
+        // The whole line as JSON holds the size too.
+        size: parsed.switch("size")
+            || format.mentions("Size")
+            || parsed.text("format").contains("json .}}"),
         filters: filter::all(&parsed.list("filter")),
     };
     session.block_on(async {
@@ -189,8 +193,7 @@ pub(crate) fn row(container: &ContainerSummary, whole: bool) -> Row {
         .image_manifest_descriptor
         .as_ref()
         .and_then(|descriptor| descriptor.platform.as_ref())
-        .map(|platform| format!("{}/{}", platform.os, platform.architecture))
-        .unwrap_or_default();
+        .map(|platform| format!("{}/{}", platform.os, platform.architecture));
     Row::new()
         .with("ID", cut(&container.id))
         .with("Names", names(&container.names, whole))
@@ -206,7 +209,10 @@ pub(crate) fn row(container: &ContainerSummary, whole: bool) -> Row {
         .with("Mounts", mounts.join(","))
         .with("LocalVolumes", local.to_string())
         .with("Networks", networks.join(","))
-        .with("Platform", platform)
+        .with_value(
+            "Platform",
+            platform.map_or(Value::Nil, |platform| template::text(&platform)),
+        )
         .with("HealthStatus", health(&container.status))
         .with_labels(container.labels.clone())
 }

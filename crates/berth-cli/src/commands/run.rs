@@ -78,7 +78,10 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     };
     let attached = joined.stdin || joined.stdout || joined.stderr;
     session.block_on(async {
-        let client = session.client()?;
+        let client = session.client().map_err(|failure| Failure {
+            status: STATUS_REFUSED,
+            ..failure
+        })?;
         let caught = Caught::new(parsed.switch("sig-proxy") && attached);
         let created = create::create(session, &client, parsed, &body)
             .await

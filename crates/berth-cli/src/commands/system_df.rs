@@ -216,10 +216,17 @@ fn details(usage: &DiskUsage) -> Result<String, Failure> {
             shown(volume["UsageData"]["Size"].as_i64().unwrap_or_default()),
         ));
     }
+    let cached: i64 = usage
+        .build_cache
+        .iter()
+        .flatten()
+        .filter_map(|record| record["Size"].as_i64())
+        .sum();
     Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n",
         Format::parse("table", IMAGE_TABLE, None)?.render(&IMAGE_COLUMNS, images)?,
         Format::parse("table", CONTAINER_TABLE, None)?.render(&ps::COLUMNS, containers)?,
         text::align(&volumes),
+        shown(cached),
     ))
 }

@@ -7,7 +7,7 @@
 //! maps ([`MAPS`]), which optional fields belong to which object ([`OPTIONAL`]), and the original
 //! order of keys. Objects are told apart by the address of their (shared, immutable) contents.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use gotmpl::Value;
@@ -131,27 +131,46 @@ const OPTIONAL: &[(&str, &[(&str, Absent)])] = &[
 /// What is known of one object beside its values.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectNote {
-    /// Names in their original order; optional fields that were left out are not among them.
+    /// Names in their original order, then the optional fields that were left out.
     order: Vec<Arc<str>>,
+    /// How many of the names were written.
+    written: usize,
     /// Whether the object is a map from names of the user's choice.
     pub(crate) is_map: bool,
 }
 
 /// Notes on the objects of a document.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Notes(HashMap<usize, ObjectNote>);
+pub(crate) struct Notes {
+    objects: HashMap<usize, ObjectNote>,
+    /// Empty lists and maps that were `null`.
+    nulls: HashSet<usize>,
+}
 
-impl Notes {
-    /// The note on a map value, if it came from a document.
-    pub(crate) fn of(&self, value: &Value) -> Option<&ObjectNote> {
-        match value {
-            Value::Map(map) => self.0.get(&(Arc::as_ptr(map) as usize)),
-            _ => None,
-        }
+/// What tells a list or an object from every other: the address of its contents.
+fn address(value: &Value) -> Option<usize> {
+    match value {
+        Value::Map(map) => Some(Arc::as_ptr(map) as usize),
+        Value::List(items) => Some(Arc::as_ptr(items).cast::<Value>() as usize),
+        _ => None,
     }
 }
 
 impl Notes {
+    /// The note on a map value, if it came from a document.
+    pub(crate) fn of(&self, value: &Value) -> Option<&ObjectNote> {
+        self.objects.get(&address(value)?)
+    }
+
+    fn was_null(&self, value: &Value) -> bool {
+        address(value).is_some_and(|address| self.nulls.contains(&address))
+    }
+
+    fn null(&mut self, value: Value) -> Value {
+        self.nulls.extend(address(&value));
+        value
+    }
+
     /// A copy of an object with further names for its fields, which `{{json .}}` does not show.
     pub(crate) fn alias(
         self: &Arc<Self>,
@@ -160,11 +179,11 @@ impl Notes {
     ) -> (Value, Arc<Self>) {
         let mut notes = (**self).clone();
         let note = self.of(original).cloned();
-        let fields = Arc::new(fields);
-        if let Some(note) = note {
-            notes.0.insert(Arc::as_ptr(&fields) as usize, note);
+        let value = Value::Map(Arc::new(fields));
+        if let (Some(note), Some(address)) = (note, address(&value)) {
+            notes.objects.insert(address, note);
         }
-        (Value::Map(fields), Arc::new(notes))
+        (value, Arc::new(notes))
     }
 }
 
@@ -181,7 +200,7 @@ impl Document {
     /// Prepares a JSON answer.
     pub(crate) fn new(json: &serde_json::Value) -> Self {
         let mut notes = Notes::default();
-        let value = convert(json, "", false, &mut notes);
+        let value = convert(json, "", "", false, &mut notes);
         Self {
             value,
             notes: Arc::new(notes),
@@ -189,15 +208,30 @@ impl Document {
     }
 }
 
-fn convert(json: &serde_json::Value, name: &str, inside_map: bool, notes: &mut Notes) -> Value {
+/// Name of everything inside a map, where no name means anything.
+const ANY: &str = "\0";
+
+/// Whether the field `name` of the object called `parent` holds a map.
+fn holds_map(parent: &str, name: &str) -> bool {
+    MAPS.contains(&name) || (parent == "LogConfig" && name == "Config")
+}
+
+fn convert(
+    json: &serde_json::Value,
+    parent: &str,
+    name: &str,
+    inside_map: bool,
+    notes: &mut Notes,
+) -> Value {
     match json {
-        serde_json::Value::Null if !inside_map && MAPS.contains(&name) => {
-            object(&serde_json::Map::new(), "", true, notes)
+        serde_json::Value::Null if !inside_map && holds_map(parent, name) => {
+            let empty = object(&serde_json::Map::new(), ANY, true, notes);
+            notes.null(empty)
         }
         serde_json::Value::Null if inside_map || SINGLES.contains(&name) || name.is_empty() => {
             Value::Nil
         }
-        serde_json::Value::Null => Value::List(Arc::from(Vec::new())),
+        serde_json::Value::Null => notes.null(Value::List(Arc::from(Vec::new()))),
         serde_json::Value::Bool(value) => Value::Bool(*value),
         serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
             (Some(number), _) => Value::Int(number),
@@ -208,12 +242,12 @@ fn convert(json: &serde_json::Value, name: &str, inside_map: bool, notes: &mut N
         serde_json::Value::Array(items) => Value::List(
             items
                 .iter()
-                .map(|item| convert(item, name, inside_map, notes))
+                .map(|item| convert(item, parent, name, inside_map, notes))
                 .collect(),
         ),
         serde_json::Value::Object(map) => {
-            let is_map = !inside_map && MAPS.contains(&name);
-            object(map, if inside_map { "\0" } else { name }, is_map, notes)
+            let is_map = !inside_map && holds_map(parent, name);
+            object(map, if inside_map { ANY } else { name }, is_map, notes)
         }
     }
 }
@@ -228,35 +262,74 @@ fn object(
     let mut values: BTreeMap<Arc<str>, Value> = BTreeMap::new();
     for (key, value) in map {
         let key: Arc<str> = Arc::from(key.as_str());
-        let child = if is_map { "\0" } else { &*key };
-        values.insert(Arc::clone(&key), convert(value, child, is_map, notes));
+        let child = if is_map { ANY } else { &*key };
+        values.insert(Arc::clone(&key), convert(value, name, child, is_map, notes));
         order.push(key);
     }
+    let written = order.len();
     if !is_map && let Some((_, fields)) = OPTIONAL.iter().find(|(object, _)| *object == name) {
         for (field, absent) in *fields {
             if !values.contains_key(*field) {
                 let value = match absent {
                     Absent::Nothing => Value::Nil,
-                    Absent::Map => object(&serde_json::Map::new(), "\0", true, notes),
+                    Absent::Map => object(&serde_json::Map::new(), ANY, true, notes),
                     Absent::List => Value::List(Arc::from(Vec::new())),
                     Absent::Text => Value::String(Arc::from("")),
                     Absent::Number => Value::Int(0),
                     Absent::False => Value::Bool(false),
                 };
-                values.insert(Arc::from(*field), value);
+                let field: Arc<str> = Arc::from(*field);
+                values.insert(Arc::clone(&field), value);
+                order.push(field);
             }
         }
     }
-    let values = Arc::new(values);
-    notes
-        .0
-        .insert(Arc::as_ptr(&values) as usize, ObjectNote { order, is_map });
-    Value::Map(values)
+    let value = Value::Map(Arc::new(values));
+    if let Some(address) = address(&value) {
+        let note = ObjectNote {
+            order,
+            written,
+            is_map,
+        };
+        notes.objects.insert(address, note);
+    }
+    value
+}
+
+/// A value as Go prints it: maps with their names, structs as their values in braces.
+pub(crate) fn to_text(value: &Value, notes: &Notes) -> String {
+    match value {
+        Value::Map(map) => {
+            let note = notes.of(value).filter(|note| !note.is_map);
+            let parts: Vec<String> = match note {
+                Some(note) => {
+                    let fields = note.order.iter().filter_map(|name| map.get(name));
+                    fields.map(|value| to_text(value, notes)).collect()
+                }
+                None => {
+                    let entries = map.iter();
+                    entries
+                        .map(|(name, value)| format!("{name}:{}", to_text(value, notes)))
+                        .collect()
+                }
+            };
+            match note {
+                Some(_) => format!("{{{}}}", parts.join(" ")),
+                None => format!("map[{}]", parts.join(" ")),
+            }
+        }
+        Value::List(items) => {
+            let parts: Vec<String> = items.iter().map(|item| to_text(item, notes)).collect();
+            format!("[{}]", parts.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A template value as JSON, fields in their original order where it is known.
 pub(crate) fn to_json(value: &Value, notes: &Notes) -> serde_json::Value {
     match value {
+        null if notes.was_null(null) => serde_json::Value::Null,
         Value::Bool(value) => (*value).into(),
         Value::Int(number) => (*number).into(),
         Value::Uint(number) => (*number).into(),
@@ -272,7 +345,7 @@ pub(crate) fn to_json(value: &Value, notes: &Notes) -> serde_json::Value {
             };
             match notes.of(value) {
                 Some(note) => {
-                    for key in &note.order {
+                    for key in note.order.iter().take(note.written) {
                         if let Some(value) = map.get(key) {
                             put(key, value);
                         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode, Pos, SmolStr};
 use gotmpl::{TemplateError, Value};
 
-use super::document::{Notes, to_json};
+use super::document::{Notes, to_json, to_text};
 
 /// Name of the inner function that looks fields up; no user can type it.
 const FIELD: &str = "\u{b7}field";
@@ -126,7 +126,15 @@ fn with_value_functions(template: gotmpl::Template, notes: &Arc<Notes>) -> gotmp
     template
         .func("json", move |arguments| {
             let value = argument(arguments, 0)?;
-            Ok(text(&to_json(value, &known).to_string()))
+            let json = to_json(value, &known).to_string();
+            // A line of a list is written the way Go writes JSON for web pages.
+            Ok(text(&match (value, known.of(value)) {
+                (Value::Map(_), None) => json
+                    .replace('<', "\\u003c")
+                    .replace('>', "\\u003e")
+                    .replace('&', "\\u0026"),
+                _ => json,
+            }))
         })
         .func("split", |arguments| {
             let (whole, separator) = (word(arguments, 0)?, word(arguments, 1)?);
@@ -243,6 +251,9 @@ fn index(arguments: &[Value]) -> gotmpl::Result<Value> {
 /// Looks a chain of fields up for printing.
 fn shown_field(arguments: &[Value], notes: &Notes) -> gotmpl::Result<Value> {
     let found = field(arguments, notes)?;
+    if matches!(found, Value::Map(_) | Value::List(_)) {
+        return Ok(text(&to_text(&found, notes)));
+    }
     let (Value::Nil, Some((Value::String(last), chain))) = (&found, arguments.split_last()) else {
         return Ok(found);
     };
@@ -260,7 +271,7 @@ fn field(arguments: &[Value], notes: &Notes) -> gotmpl::Result<Value> {
     let mut value = argument(arguments, 1)?.clone();
     let names = arguments.get(2..).unwrap_or_default();
     let mut previous: Option<String> = None;
-    for (at, name) in names.iter().enumerate() {
+    for name in names {
         let Value::String(name) = name else { continue };
         let failed = |reason: String| Err(TemplateError::Exec(format!("{place}: {reason}")));
         let found = match &value {
@@ -278,9 +289,8 @@ fn field(arguments: &[Value], notes: &Notes) -> gotmpl::Result<Value> {
         };
         value = match found {
             Some(found) => found,
-            None if notes.of(&value).is_some_and(|note| note.is_map) && at + 1 == names.len() => {
-                Value::Nil
-            }
+            // What a map lacks has no fields that could be missed.
+            None if notes.of(&value).is_some_and(|note| note.is_map) => return Ok(Value::Nil),
             None => return failed(format!("map has no entry for key \"{name}\"")),
         };
         previous = Some(name.to_string());
@@ -456,124 +466,4 @@ fn is_chain(expression: &Expr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::output::document::Document;
-
-    fn container() -> serde_json::Value {
-        serde_json::from_str(
-            r#"{"Id":"abc","Name":"/web","State":{"Status":"running","Running":true,"Pid":42},
-            "Config":{"Hostname":"h","Env":["A=1","B=2"],"Cmd":["sh","-c"],"Entrypoint":null,
-              "Labels":{"b":"2","a.x":"1"},"Volumes":null},
-            "HostConfig":{"Binds":null,"PidsLimit":null,"PortBindings":{}},
-            "NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}],"9/udp":null},
-              "Networks":{"bridge":{"IPAddress":"172.17.0.2"}}},
-            "Mounts":[{"Type":"bind","Source":"/a","Destination":"/b"}]}"#,
-        )
-        .expect("valid JSON")
-    }
-
-    fn render(source: &str) -> Result<String, String> {
-        let document = Document::new(&container());
-        Template::parse(source)?.render(&document.value, &document.notes, Functions::Values)
-    }
-
-    #[test]
-    fn templates_give_what_go_gives() {
-        for (source, wanted) in [
-            ("{{.State.Running}}", "true"),
-            ("{{.State.Pid}} {{.Name}}", "42 /web"),
-            (
-                "{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}",
-                "a.x=1;b=2;",
-            ),
-            ("{{range .Config.Env}}{{println .}}{{end}}", "A=1\nB=2\n"),
-            (
-                "{{index .Config.Labels \"a.x\"}}|{{index .Config.Labels \"no\"}}|",
-                "1||",
-            ),
-            ("{{.Config.Labels.nope}}", "<no value>"),
-            ("{{.Config.Labels.b}}", "2"),
-            ("{{json .Config.Labels}}", r#"{"b":"2","a.x":"1"}"#),
-            (
-                "{{json .State}}",
-                r#"{"Status":"running","Running":true,"Pid":42}"#,
-            ),
-            (
-                "{{json .NetworkSettings.Ports}}",
-                r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}],"9/udp":null}"#,
-            ),
-            (
-                "{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}",
-                "8080",
-            ),
-            (
-                "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
-                "172.17.0.2",
-            ),
-            (
-                "{{range $p, $conf := .NetworkSettings.Ports}}{{$p}} -> {{(index $conf 0).HostPort}}\n{{break}}{{end}}",
-                "80/tcp -> 8080\n",
-            ),
-            ("{{if .State.Health}}x{{else}}none{{end}}", "none"),
-            (
-                "{{.State.Health}} {{.HostConfig.Init}} {{.Config.Volumes.x}}",
-                "<nil> <nil> <no value>",
-            ),
-            ("{{with .State.Health}}{{.Status}}{{end}}.", "."),
-            (
-                "{{.Config.Entrypoint}} {{.Config.Cmd}} {{.Config.Volumes}}",
-                "[] [sh -c] map[]",
-            ),
-            (
-                "{{join .Config.Cmd \",\"}} {{upper .Name}} {{title \"ab cd\"}}",
-                "sh,-c /WEB Ab Cd",
-            ),
-            ("{{len .Mounts}} {{(index .Mounts 0).Source}}", "1 /a"),
-            (
-                "{{range .Mounts}}{{.Name}}{{.Source}}:{{.Destination}}{{end}}",
-                "/a:/b",
-            ),
-            ("{{printf \"%s-%d\" .Id .State.Pid}}", "abc-42"),
-            ("{{truncate .Name 3}} {{pad .Id 1 2}}|", "/we  abc  |"),
-            ("{{split .Name \"/\"}}", "[ web]"),
-            (
-                "{{eq .State.Status \"running\"}} {{not .State.Running}}",
-                "true false",
-            ),
-            ("{{.Id | upper | lower}}", "abc"),
-        ] {
-            assert_eq!(render(source).as_deref(), Ok(wanted), "{source}");
-        }
-    }
-
-    #[test]
-    fn mistakes_are_told_with_their_place() {
-        for (source, wanted) in [
-            (
-                "{{.State.Health.Status}}",
-                "template: :1:8: executing \"\" at <.State.Health.Status>: map has no entry for key \"Health\"",
-            ),
-            (
-                "{{.Foo}}",
-                "template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\"",
-            ),
-            ("{{foo .Id}}", "template: :1: function \"foo\" not defined"),
-        ] {
-            assert_eq!(render(source).expect_err(source), wanted);
-        }
-        assert!(
-            render("{{.Id")
-                .expect_err("unclosed")
-                .starts_with("template: :1: unclosed action")
-        );
-    }
-
-    #[test]
-    fn mentioned_fields_are_known_before_execution() {
-        let template = Template::parse("table {{if .ID}}{{.Size | upper}}{{end}}").expect("parses");
-        assert!(
-            template.mentions("Size") && template.mentions("ID") && !template.mentions("Names")
-        );
-    }
-}
+mod tests;
