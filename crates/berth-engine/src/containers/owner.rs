@@ -591,7 +591,7 @@ fn answer(id: &ContainerId, request: &Request, news: &News) -> Option<Result<(),
         })),
         (Request::Start, News::Started)
         | (Request::Restart(_), News::Restarted)
-        | (Request::Stop(_), News::Stopped | News::StartFailed { .. })
+        | (Request::Stop(_), News::Died { .. } | News::Stopped | News::StartFailed { .. })
         | (Request::Pause, News::Paused)
         | (Request::Unpause, News::Unpaused)
         | (Request::Rename(_), News::Renamed { .. })

@@ -38,14 +38,14 @@ pub(super) fn end_run(
         seconds: ran.as_secs(),
     });
     match &record.phase {
-        Phase::Stopping { then, .. } => {
-            let draft = draft.news(News::Stopped);
-            match then {
-                AfterStop::Start => draft.starting(StartCause::Restart, now).done(),
-                AfterStop::Remove { volumes } => draft.removing(*volumes).done(),
-                AfterStop::Stay => settle(draft),
-            }
-        }
+        Phase::Stopping { then, .. } => match then {
+            AfterStop::Start => draft
+                .news(News::Stopped)
+                .starting(StartCause::Restart, now)
+                .done(),
+            AfterStop::Remove { volumes } => draft.removing(*volumes).done(),
+            AfterStop::Stay => settle(draft.news(News::Stopped)),
+        },
         _ if !record.restart_cancelled
             && wants_restart(
                 record.restart,

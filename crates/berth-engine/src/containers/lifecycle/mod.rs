@@ -13,6 +13,9 @@ mod request;
 #[cfg(test)]
 mod table_tests;
 
+#[cfg(test)]
+pub(crate) use table_tests::events as table_events;
+
 use berth_types::{ErrorKind, Signal, Timestamp};
 
 use super::health::{HealthStatus, ProbeResult};

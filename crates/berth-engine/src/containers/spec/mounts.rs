@@ -194,7 +194,8 @@ impl Bind {
         let (source, target, mode) = match parts.as_slice() {
             [target] => (None, *target, ""),
             [target, mode]
-                if !mode.starts_with('/')
+                if !mode.is_empty()
+                    && !mode.starts_with('/')
                     && target.starts_with('/')
                     && parse_mode(mode).is_some() =>
             {
