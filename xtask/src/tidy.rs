@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use berth_testkit::images;
 
 /// Which crates a crate may use: the table of ARCHITECTURE.md, section 2.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("berth-types", &[]),
     ("berth-sys", &["berth-types"]),
     ("berth-api", &["berth-types"]),
@@ -20,7 +20,8 @@ const MAY_USE: [(&str, &[&str]); 13] = [
         "berth-monitor",
         &["berth-types", "berth-sys", "berth-runtime"],
     ),
-    ("berth-image", &["berth-types", "berth-sys"]),
+    ("berth-hello", &[]),
+    ("berth-image", &["berth-types", "berth-sys", "berth-hello"]),
     (
         "berth-engine",
         &["berth-types", "berth-sys", "berth-image", "berth-monitor"],

@@ -75,11 +75,7 @@ fn dockerd_runs_containers_through_berth() {
         "run --network none -it --rm busybox sh",
     ));
     shell.expect("/ #");
-    shell.resize(40, 100);
-    berth_testkit::wait::until("the new size", || {
-        shell.send("stty size\n");
-        shell.screen().contains("40 100")
-    });
+    crate::terminals::resize_until_seen(&mut shell);
     shell.send("exit 9\n");
     shell.exits(9);
     docker.assert_clean();

@@ -36,7 +36,7 @@ pub(crate) fn default_confinement(on: &Subject) {
     on.run("--rm --security-opt seccomp=unconfined busybox grep Seccomp: /proc/self/status")
         .ok()
         .prints("0");
-    on.run("--rm busybox mount -t tmpfs none /mnt")
+    on.run("--rm busybox mount -t tmpfs none /tmp")
         .says("permission denied");
     // Masked and read-only paths.
     on.run("--rm busybox sh -c 'cat /proc/kcore | wc -c; ls /proc/acpi /sys/firmware | grep -v :'")
@@ -130,7 +130,7 @@ pub(crate) fn privileged_has_all(on: &Subject) {
         return;
     }
     assert_eq!(effective(on, "--privileged"), ours, "all the engine has");
-    on.run("--rm --privileged busybox mount -t tmpfs none /mnt")
+    on.run("--rm --privileged busybox mount -t tmpfs none /tmp")
         .ok();
     on.run(
         "--rm --privileged busybox sh -c 'test -e /dev/kmsg && grep Seccomp: /proc/self/status'",

@@ -28,29 +28,16 @@ fn versions_are_negotiated() {
     );
     get("/version").expect(200);
     let old = get("/v1.12/containers/json").expect(400);
-    assert!(
-        old.json()["message"]
-            .as_str()
-            .unwrap_or_default()
-            .contains("too old"),
-        "{}",
-        old.text()
-    );
+    // Before 1.24 errors were plain text, and a client that old gets what it can read.
+    assert!(old.text().contains("too old"), "{}", old.text());
     let new = get("/v9.99/containers/json").expect(400);
-    assert!(
-        new.json()["message"]
-            .as_str()
-            .unwrap_or_default()
-            .contains("too new"),
-        "{}",
-        new.text()
-    );
+    assert!(new.text().contains("too new"), "{}", new.text());
     let connection = daemon.connect().expect("a connection");
     let head = http::request(connection, "HEAD", "/_ping", &[], b"").expect("an answer");
     assert_eq!((head.status, head.body.len()), (200, 0));
     let info = get("/info").expect(200).json();
     assert_eq!(info["OSType"], "linux");
-    assert_eq!(info["Images"], 1);
+    assert_eq!(info["Images"], 2, "busybox and the image that is built in");
 }
 
 #[test]

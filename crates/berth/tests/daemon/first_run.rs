@@ -36,8 +36,9 @@ fn hello_starts_the_engine_and_runs() {
 fn the_second_command_finds_the_engine_of_the_first() {
     let seen = on_a_bare_machine(
         "\"$1\" run -d --name box --network none berth/hello >/dev/null; \
-         \"$1\" wait box; \"$1\" logs box | head -1; ls /proc | grep -c '^[0-9]' >/dev/null; \
-         cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o 'daemon' | wc -l",
+         \"$1\" wait box; \"$1\" logs box | head -1; \
+         for p in /proc/[0-9]*; do \
+         test \"$(tr '\\0' ' ' < $p/cmdline | cut -d' ' -f2)\" = daemon && echo $p; done | wc -l",
     );
     let lines: Vec<&str> = seen.stdout.lines().collect();
     assert_eq!(lines.first(), Some(&"0"), "{seen}");

@@ -164,8 +164,10 @@ fn broken_archives_are_refused() {
     }
     load(b"this is no archive at all").exits(1);
     // A layer that is not what the configuration says it is.
-    let mut lying = image.clone();
-    lying.name = "lying:1".into();
+    let layer = Layer::new()
+        .file("etc/passwd", 0o644, "nobody:x:65534:65534:")
+        .finish();
+    let lying = Image::new("lying:1", &["none"], vec![layer]);
     let mut bytes = lying.docker_archive().expect("an archive");
     let needle = b"nobody:x:65534:65534";
     let at = bytes

@@ -47,7 +47,7 @@ fn official_names_come_from_the_mirror() {
         shell.expect("24 80");
         shell.send("\x1a");
         shell.expect("Stopped");
-        shell.send("jobs; kill %1; echo $((6*7)); exit 3\n");
+        shell.send("echo $((6*7)); exit 3\nexit 3\n");
         shell.expect("42");
         shell.exits(3);
     }
@@ -120,6 +120,7 @@ fn what_cannot_be_pulled_says_why() {
     let storage = Scratch::new();
     let registry = Registry::empty(storage.path());
     let daemon = daemon_with_mirror(&registry);
+    let before = daemon.berth("images -aq").ok().stdout;
     let host = registry.host();
     daemon
         .berth(&format!("pull {host}/no/such:1"))
@@ -137,8 +138,12 @@ fn what_cannot_be_pulled_says_why() {
         .berth("pull 127.0.0.1:1/no/such:1")
         .exits(1)
         .says("127.0.0.1:1");
-    daemon.berth("pull UPPER/case").exits(1).says("lowercase");
-    assert_eq!(daemon.berth("images -aq").ok().stdout, "");
+    daemon.berth("pull busyBox").exits(1).says("lowercase");
+    assert_eq!(
+        daemon.berth("images -aq").ok().stdout,
+        before,
+        "nothing half-made"
+    );
 }
 
 #[test]
@@ -162,12 +167,17 @@ fn a_corrupt_layer_is_refused_and_leaves_nothing() {
     std::fs::write(&file, bytes).expect("a changed layer");
 
     let daemon = daemon_with_mirror(&registry);
+    let before = daemon.berth("images -aq").ok().stdout;
     let name = format!("{}/corrupt/layer:1", registry.host());
     daemon
         .berth(&format!("pull {name}"))
         .exits(1)
         .says(hex.get(..12).expect("a digest"));
-    assert_eq!(daemon.berth("images -aq").ok().stdout, "");
+    assert_eq!(
+        daemon.berth("images -aq").ok().stdout,
+        before,
+        "nothing half-made"
+    );
     // Mended, it can be pulled: nothing wrong was kept.
     std::fs::write(&file, &blobs[1]).expect("the right layer");
     daemon

@@ -119,7 +119,7 @@ fn check_list(daemon: &Daemon, ledger: &Ledger, round: u64) {
         let name = one["Names"][0].as_str().unwrap_or_default().to_owned();
         assert!(
             !removed.contains(&id),
-            "round {round}: {name} is back after its removal"
+            "round {round}: {name} is back after its removal: {one}"
         );
         assert!(
             names.insert(name.clone()),

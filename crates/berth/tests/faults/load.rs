@@ -111,7 +111,9 @@ impl Worker<'_> {
         let removed = self.ask("DELETE", &format!("/containers/{id}"), None);
         match removed.status {
             204 => {}
-            404 | 409 if removed.repeated => {}
+            404 if removed.repeated => {}
+            // The removal an earlier attempt began is still under way.
+            409 if removed.repeated => self.until_gone(&id)?,
             _ => return Err(unexpected("remove", &removed)),
         }
         self.ledger.removed.lock().expect("the ledger").push(id);
@@ -140,6 +142,14 @@ impl Worker<'_> {
             return Err(format!("expected exit code {code}: {last}"));
         }
         Ok(())
+    }
+
+    fn until_gone(&self, id: &str) -> Result<(), String> {
+        let target = format!("/containers/{id}/json");
+        wait::within(wait::PATIENCE, || {
+            (self.ask("GET", &target, None).status == 404).then_some(())
+        })
+        .ok_or_else(|| "its removal does not end".to_owned())
     }
 
     /// Runs a command beside the first process; when the daemon lived through it, the output and
