@@ -134,13 +134,17 @@ impl Unpacker {
             return self.whiteout(entry, name, parents);
         }
         let parent = self.tree.directory(parents)?;
-        let whiteout = self.make_room(&parent, name, entry)?;
         match entry.kind {
             Kind::Regular => self.regular(archive, &parent, name, entry),
-            Kind::Directory => self.directory(&parent, name, entry, whiteout),
-            Kind::HardLink => self.hard_link(&parent, name, entry),
-            Kind::Symlink => self.symlink(&parent, name, entry),
-            Kind::Character | Kind::Block | Kind::Fifo => self.special(&parent, name, entry),
+            Kind::Directory => self.directory(&parent, name, entry),
+            Kind::HardLink | Kind::Symlink | Kind::Character | Kind::Block | Kind::Fifo => {
+                self.make_room(&parent, name, entry)?;
+                match entry.kind {
+                    Kind::HardLink => self.hard_link(&parent, name, entry),
+                    Kind::Symlink => self.symlink(&parent, name, entry),
+                    _ => self.special(&parent, name, entry),
+                }
+            }
         }
     }
 
@@ -223,12 +227,19 @@ impl Unpacker {
         name: &[u8],
         entry: &Entry,
     ) -> Result<()> {
-        let file = rustix::fs::openat(
-            parent,
-            name,
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o600),
-        )
+        let create = || {
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
+        };
+        // Names hardly ever come twice, so looking first would be a call for nothing.
+        let file = match create() {
+            Err(Errno::EXIST) => {
+                self.make_room(parent, name, entry)?;
+                create()
+            }
+            other => other,
+        }
         .attempt(|| "create the file".to_owned())?;
         match &entry.sparse {
             None => self.copy(archive, &file, entry.size)?,
@@ -265,15 +276,18 @@ impl Unpacker {
         Ok(())
     }
 
-    fn directory(
-        &mut self,
-        parent: &Place,
-        name: &[u8],
-        entry: &Entry,
-        was_hidden: bool,
-    ) -> Result<()> {
-        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+    fn directory(&mut self, parent: &Place, name: &[u8], entry: &Entry) -> Result<()> {
+        let make = || rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700));
+        let mut was_hidden = false;
+        match make() {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                was_hidden = self.make_room(parent, name, entry)?;
+                match make() {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error).attempt(|| "make the directory".to_owned()),
+                }
+            }
             Err(error) => return Err(error).attempt(|| "make the directory".to_owned()),
         }
         let directory = rustix::fs::openat(

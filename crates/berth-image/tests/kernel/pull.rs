@@ -147,6 +147,35 @@ fn images_come_from_a_real_registry_in_every_format() {
 }
 
 #[test]
+fn certificates_are_verified_unless_the_registry_is_called_insecure() {
+    let (registry, keys) = Distribution::start_with_tls();
+    let image = image();
+    registry.push(&image, "a/b:1", "oci", "gzip");
+    let name = format!("{}/a/b:1", registry.address);
+    let error = refused(&Home::new(), &name);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(chain(&error).contains("certificate"), "{}", chain(&error));
+    let trusted = RegistrySettings {
+        certificate_files: vec![keys.path().join("ca.pem")],
+        ..RegistrySettings::default()
+    };
+    let insecure = RegistrySettings {
+        insecure: vec![registry.address.clone()],
+        ..RegistrySettings::default()
+    };
+    for registries in [trusted, insecure] {
+        let home = Home::with(Settings {
+            registries,
+            ..Settings::default()
+        });
+        let (pulled, _) = pull(&home, request(&name))
+            .map_err(|error| panic!("{}", chain(&error)))
+            .unwrap();
+        assert_eq!(pulled.id, image.id());
+    }
+}
+
+#[test]
 fn a_mirror_serves_the_usual_names() {
     let registry = Distribution::start();
     let image = image();

@@ -22,19 +22,108 @@ pub(crate) struct Distribution {
 
 impl Distribution {
     pub(crate) fn start() -> Self {
+        Self::start_on("127.0.0.1", "")
+    }
+
+    /// With TLS on an address that is not a loopback one, certified by an authority made for it; tells the
+    /// authority's certificate.
+    pub(crate) fn start_with_tls() -> (Self, tempfile::TempDir) {
+        // Connecting a datagram socket sends nothing; it only chooses the address of this machine.
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket
+            .connect("192.0.2.1:9")
+            .expect("a network interface besides loopback");
+        let address = socket.local_addr().unwrap().ip().to_string();
+        let keys = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &[&str]| {
+            let output = Command::new("openssl")
+                .current_dir(keys.path())
+                .args(arguments)
+                .output()
+                .expect("openssl is installed");
+            assert!(output.status.success(), "{output:?}");
+        };
+        let new_key = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+        ];
+        openssl(
+            &[
+                &[
+                    "req",
+                    "-x509",
+                    "-days",
+                    "2",
+                    "-subj",
+                    "/CN=test authority",
+                    "-keyout",
+                    "ca.key",
+                    "-out",
+                    "ca.pem",
+                ][..],
+                &new_key,
+            ]
+            .concat(),
+        );
+        openssl(
+            &[
+                &[
+                    "req",
+                    "-subj",
+                    "/CN=registry",
+                    "-keyout",
+                    "key.pem",
+                    "-out",
+                    "request.pem",
+                ][..],
+                &new_key,
+            ]
+            .concat(),
+        );
+        std::fs::write(
+            keys.path().join("extensions"),
+            format!("subjectAltName=IP:{address}\n"),
+        )
+        .unwrap();
+        openssl(&[
+            "x509",
+            "-req",
+            "-days",
+            "2",
+            "-in",
+            "request.pem",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-extfile",
+            "extensions",
+            "-out",
+            "cert.pem",
+        ]);
+        let path = keys.path().display();
+        let tls = format!(", tls: {{certificate: {path}/cert.pem, key: {path}/key.pem}}");
+        (Self::start_on(&address, &tls), keys)
+    }
+
+    fn start_on(host: &str, tls: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         // Free when asked for; a test that loses the race for it says so by name.
-        let port = TcpListener::bind("127.0.0.1:0")
+        let port = TcpListener::bind((host, 0))
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("{host}:{port}");
         let config = data.path().join("config.yml");
         std::fs::write(
             &config,
             format!(
-                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '{address}'}}\n",
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '{address}'{tls}}}\n",
                 data.path().join("store").display()
             ),
         )
