@@ -177,9 +177,17 @@ impl LogWriter {
     }
 
     pub(super) fn open_file(&self) -> berth_sys::Result<File> {
+        let path = &self.settings.path;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o640);
-        berth_sys::fs::open(&self.settings.path, &options)
+        match (berth_sys::fs::open(path, &options), path.parent()) {
+            // The driver's own directory inside the container's.
+            (Err(error), Some(parent)) if error.is_not_found() => {
+                berth_sys::fs::create_dir_all_mode(parent, 0o700)?;
+                berth_sys::fs::open(path, &options)
+            }
+            (result, _) => result,
+        }
     }
 
     /// Makes the end of the file the end of an entry; returns its length.

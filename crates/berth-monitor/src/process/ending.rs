@@ -94,6 +94,9 @@ impl Monitor {
         if !self.own_processes {
             // They share the host's process namespace and would go on without the container.
             let _ = self.backend.kill(9, true);
+            for (_, session) in self.sessions.iter() {
+                let _ = berth_sys::process::send_signal(&session.pidfd, 9);
+            }
         }
     }
 

@@ -141,10 +141,10 @@ impl Monitor {
     pub(super) fn run(&mut self) -> Result<(), MonitorError> {
         let mut events = Vec::new();
         loop {
-            let timeout = self.timeout();
-            if timeout.is_none_or(|timeout| !timeout.is_zero()) && self.is_over() {
+            if self.is_over() {
                 return Ok(());
             }
+            let timeout = self.timeout();
             self.poll.wait(timeout, &mut events)?;
             for event in events.drain(..) {
                 self.dispatch(event);
@@ -171,9 +171,7 @@ impl Monitor {
         } = event;
         match token {
             Token::Listener => self.accept(),
-            Token::Children => self.reap_children(),
-            // The handle stays readable until it is reaped, and reaping is all there is to do.
-            Token::Process(_) => self.reap_children(),
+            Token::Children | Token::Process(_) => self.reap_children(),
             Token::OutOfMemory => self.note_memory(),
             Token::Link(key) => {
                 if let Some(link) = self.links.get_mut(key) {

@@ -166,7 +166,7 @@ impl Session {
         pipes: OurEnds,
         console: Option<OwnedFd>,
     ) -> Result<(), MonitorError> {
-        poll.add_level(&self.pidfd, Token::Process(key))?;
+        poll.add(&self.pidfd, Token::Process(key))?;
         self.terminal = console.is_some();
         let streams = [
             (StreamKind::Stdout, console.or(pipes.stdout)),
