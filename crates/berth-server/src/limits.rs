@@ -26,3 +26,7 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub const PROGRESS_QUEUE: usize = 256;
 /// Bytes of log lines gathered into one chunk of an answer.
 pub const LOG_CHUNK: usize = 32 * 1024;
+/// How long the end of an exec's output waits for the news of its program's end.
+pub const EXEC_END: Duration = Duration::from_secs(2);
+/// How often that news is looked for; it follows within the same millisecond nearly always.
+pub const EXEC_END_CHECK: Duration = Duration::from_millis(1);

@@ -85,6 +85,8 @@ static ROUTES: &[Route] = routes! {
 /// Routes of Docker's that are not offered: a client is told so by name, instead of being told that
 /// the page does not exist.
 static NOT_OFFERED: &[(Method, &str, &str)] = &[
+    (Method::POST, "/swarm/init", "clusters"),
+    (Method::POST, "/swarm/join", "clusters"),
     (
         Method::GET,
         "/containers/{}/attach/ws",
@@ -225,6 +227,9 @@ impl Router {
             .filter(|route| route.method == *method)
             .find_map(|route| matched(route.pattern, path).map(|name| (route, name)));
         let Some((route, name)) = found else {
+            if is_of_a_cluster(path) {
+                return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, NOT_A_MANAGER));
+            }
             let not_offered = NOT_OFFERED
                 .iter()
                 .find(|(of, pattern, _)| of == method && matched(pattern, path).is_some());
@@ -255,6 +260,22 @@ impl Router {
         };
         (route.handler)(Arc::clone(&self.engine), request).await
     }
+}
+
+/// Docker's answer of an engine that manages no cluster.
+const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
+
+/// Whether a path is about a cluster, which this engine is never part of. Making and joining one is told
+/// apart: there the advice above would lead in a circle.
+fn is_of_a_cluster(path: &str) -> bool {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    matches!(
+        first,
+        "nodes" | "services" | "tasks" | "secrets" | "configs"
+    ) || matches!(
+        path,
+        "/swarm" | "/swarm/leave" | "/swarm/update" | "/swarm/unlock" | "/swarm/unlockkey"
+    )
 }
 
 /// Takes the `/v1.51` off a path.

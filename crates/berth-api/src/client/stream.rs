@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use std::marker::PhantomData;
 
 /// Raw bytes. Dropping it hangs up.
@@ -95,20 +96,23 @@ impl<T: DeserializeOwned> JsonStream<T> {
         if self.buffer.is_empty() {
             return Ok(None);
         }
-        let mut objects = serde_json::Deserializer::from_slice(&self.buffer).into_iter::<T>();
-        match objects.next() {
-            Some(Ok(value)) => {
-                let length = objects.byte_offset();
-                self.buffer.advance(length);
-                Ok(Some(value))
-            }
-            Some(Err(error)) if error.is_eof() => Ok(None),
-            Some(Err(source)) => Err(ClientError::Decode {
-                path: self.bytes.path.clone(),
-                source,
-            }),
-            None => Ok(None),
-        }
+        // Whether the object is whole is asked before what it means: half an object is no error yet.
+        let mut objects =
+            serde_json::Deserializer::from_slice(&self.buffer).into_iter::<&RawValue>();
+        let decode_error = |source| ClientError::Decode {
+            path: self.bytes.path.clone(),
+            source,
+        };
+        let text = match objects.next() {
+            Some(Ok(text)) => text,
+            Some(Err(error)) if error.is_eof() => return Ok(None),
+            Some(Err(source)) => return Err(decode_error(source)),
+            None => return Ok(None),
+        };
+        let value = serde_json::from_str(text.get()).map_err(decode_error)?;
+        let length = objects.byte_offset();
+        self.buffer.advance(length);
+        Ok(Some(value))
     }
 }
 

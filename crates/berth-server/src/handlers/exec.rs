@@ -5,6 +5,7 @@ use super::streams::{detach_keys, output_type};
 use crate::convert;
 use crate::failure::Failure;
 use crate::hijack::{CopyEnd, HijackedClient};
+use crate::limits::{EXEC_END, EXEC_END_CHECK};
 use crate::reply::Reply;
 use crate::request::{Request, cut};
 use berth_api::framing;
@@ -77,8 +78,10 @@ pub(crate) async fn start(engine: Arc<Engine>, mut request: Request) -> Answer {
     };
     let id = request.name;
     let takeover = move |mut client: HijackedClient| async move {
-        if client.copy(stream, stdin, keys).await == CopyEnd::Detached {
-            engine.execs.announce_detach(&id);
+        match client.copy(stream, stdin, keys).await {
+            CopyEnd::Detached => engine.execs.announce_detach(&id),
+            CopyEnd::Container => ended(&engine, &id).await,
+            CopyEnd::Client => {}
         }
         client.finish().await;
     };
@@ -86,6 +89,17 @@ pub(crate) async fn start(engine: Arc<Engine>, mut request: Request) -> Answer {
         content_type,
         takeover: Box::new(|client| Box::pin(takeover(client))),
     })
+}
+
+/// Waits until the session's end is known: clients ask for the exit code as soon as their stream ends. A
+/// program that closed its output and runs on is not waited for.
+async fn ended(engine: &Engine, id: &str) {
+    let known = async {
+        while engine.execs.inspect(id).is_ok_and(|view| view.running) {
+            tokio::time::sleep(EXEC_END_CHECK).await;
+        }
+    };
+    let _ = tokio::time::timeout(EXEC_END, known).await;
 }
 
 /// A stream that says why there is no program, and ends.
