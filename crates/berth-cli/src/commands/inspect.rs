@@ -73,13 +73,7 @@ enum Kind {
 }
 
 fn container(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
-    show(
-        session,
-        parsed,
-        &[Kind::Container],
-        parsed.switch("size"),
-        false,
-    )
+    show(session, parsed, &[Kind::Container], parsed.switch("size"))
 }
 
 fn image(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
@@ -88,7 +82,7 @@ fn image(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
             "inspect one platform of an image: images with several platforms are not available in this version",
         ));
     }
-    show(session, parsed, &[Kind::Image], false, false)
+    show(session, parsed, &[Kind::Image], false)
 }
 
 fn any(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
@@ -108,7 +102,7 @@ fn any(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
             )));
         }
     };
-    show(session, parsed, kinds, parsed.switch("size"), true)
+    show(session, parsed, kinds, parsed.switch("size"))
 }
 
 async fn find(client: &Client, kind: Kind, name: &str, size: bool) -> Result<Value, ClientError> {
@@ -122,13 +116,7 @@ async fn find(client: &Client, kind: Kind, name: &str, size: bool) -> Result<Val
     }
 }
 
-fn show(
-    session: &Session,
-    parsed: &Parsed,
-    kinds: &[Kind],
-    size: bool,
-    any: bool,
-) -> Result<(), Failure> {
+fn show(session: &Session, parsed: &Parsed, kinds: &[Kind], size: bool) -> Result<(), Failure> {
     let format = parsed.text("format");
     let template = match format {
         "" | "json" => None,
@@ -157,7 +145,7 @@ fn show(
                         continue 'names;
                     }
                     // 501: an engine that does not have this kind of thing.
-                    Err(error) if any && matches!(error.status(), Some(404 | 501)) => {}
+                    Err(error) if kinds.len() > 1 && matches!(error.status(), Some(404 | 501)) => {}
                     Err(error) => {
                         let fatal = error.status().is_none();
                         failures.push(session.explain(&error));
@@ -168,12 +156,7 @@ fn show(
                     }
                 }
             }
-            failures.push(match kinds {
-                [Kind::Container] => format!("error: no such container: {name}"),
-                [Kind::Image] => format!("error: no such image: {name}"),
-                [Kind::Network] => format!("error: no such network: {name}"),
-                _ => format!("error: no such object: {name}"),
-            });
+            failures.push(format!("Error: No such object: {name}"));
         }
         if template.is_none() {
             text = match format {
