@@ -1,4 +1,4 @@
-//! Compiles `program/hello.rs` and puts an OCI image layout around it (OCI image specification, image-layout.md).
+//! Compiles `program/main.rs` and puts an OCI image layout around it (OCI image specification, image-layout.md).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ const CREATED: &str = "2026-01-01T00:00:00Z";
 const CREATED_SECONDS: u64 = 1_767_225_600;
 
 fn main() {
-    println!("cargo::rerun-if-changed=program/hello.rs");
+    println!("cargo::rerun-if-changed=program/main.rs");
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(variable("OUT_DIR"));
     let program = compile(&out);
@@ -132,12 +132,12 @@ fn compile(out: &Path) -> Vec<u8> {
         ))
         .arg("-o")
         .arg(&program)
-        .arg("program/hello.rs");
+        .arg("program/main.rs");
     if let Ok(linker) = std::env::var("RUSTC_LINKER") {
         command.arg("-C").arg(format!("linker={linker}"));
     }
     let status = command.status().expect("the compiler can be started");
-    assert!(status.success(), "compiling program/hello.rs: {status}");
+    assert!(status.success(), "compiling program/main.rs: {status}");
     std::fs::read(&program).expect("the compiler wrote the program")
 }
 

@@ -1,6 +1,6 @@
 //! The image that is built into Berth, so that a bare machine has something real to run.
 //!
-//! Owns: a small program (`program/hello.rs`), compiled for the same target by the build script, and the OCI
+//! Owns: a small program (`program/main.rs`), compiled for the same target by the build script, and the OCI
 //! image layout around it. Does not own how it is loaded; it goes the way of every other image.
 
 /// An OCI image layout as a tar archive: one image, named [`NAME`].

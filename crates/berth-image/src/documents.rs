@@ -3,7 +3,7 @@
 //! Owns: reading them from hostile bytes with every bound applied, telling the kinds apart, choosing a
 //! platform. Pure. Unknown fields are not kept, because the bytes themselves are what is stored.
 
-use berth_types::{Digest, Platform};
+use berth_types::{Digest, ImageDocument, Platform};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ImageError, Result};
@@ -308,4 +308,39 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
         chain.push(next);
     }
     chain
+}
+
+/// Checks a configuration against its manifest, for every way in.
+pub(crate) fn check_document(document: &ImageDocument, layers: usize, object: &str) -> Result<()> {
+    let bad = |reason: String| ImageError::archive(object, reason);
+    if !document.rootfs.kind.is_empty() && document.rootfs.kind != "layers" {
+        return Err(bad(format!(
+            "its root file system is of type {:?}, not layers",
+            document.rootfs.kind.chars().take(64).collect::<String>()
+        )));
+    }
+    let expected = document.rootfs.diff_ids.len();
+    if expected != layers {
+        return Err(bad(format!(
+            "layers length mismatch: expected {expected}, got {layers}"
+        )));
+    }
+    if layers > limits::LAYERS_MAX {
+        return Err(ImageError::Limit {
+            object: object.to_owned(),
+            limit: limits::LAYERS_MAX as u64,
+            unit: "layers",
+        });
+    }
+    // Images without an operating system are as old as those for Linux only.
+    if !document.os.is_empty() && !document.os.eq_ignore_ascii_case("linux") {
+        return Err(ImageError::Unsupported {
+            object: format!(
+                "{object} for operating system {:?}",
+                document.os.chars().take(64).collect::<String>()
+            ),
+            reason: "only Linux images run here".into(),
+        });
+    }
+    Ok(())
 }

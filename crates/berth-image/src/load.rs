@@ -7,16 +7,18 @@
 //! All images of an archive become known in one transaction; on any failure nothing of it stays.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 
 use berth_types::{Digest, ImageDocument, Platform, Reference};
 use serde::Deserialize;
 
 use crate::contents::{Contents, Stored};
-use crate::documents::{Descriptor, Document, Index, Manifest, chain_ids, media, parse_json};
+use crate::documents::{
+    Descriptor, Document, Index, Manifest, chain_ids, check_document, media, parse_json,
+};
 use crate::error::{ImageError, Result};
 use crate::limits;
-use crate::progress::{Pace, Progress, ProgressSink};
+use crate::progress::{Pace, Progress, ProgressSink, Reported};
 use crate::store::{Holds, ImageId, ImageStore, NewImage};
 use crate::stream::{self, Compression};
 
@@ -211,61 +213,6 @@ impl ImageStore {
             .commit(staged, *own, below, Some(layer.digest))?;
         Ok(())
     }
-}
-
-/// A reader that reports how far it is.
-pub(crate) struct Reported<R, F> {
-    pub(crate) inner: R,
-    pub(crate) pace: Pace,
-    pub(crate) current: u64,
-    pub(crate) total: u64,
-    pub(crate) report: F,
-}
-
-impl<R: Read, F: FnMut(u64, u64)> Read for Reported<R, F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.current += count as u64;
-        if self.pace.due(count == 0) {
-            (self.report)(self.current, self.total);
-        }
-        Ok(count)
-    }
-}
-
-/// Checks a configuration against its manifest, for every way in.
-pub(crate) fn check_document(document: &ImageDocument, layers: usize, object: &str) -> Result<()> {
-    let bad = |reason: String| ImageError::archive(object, reason);
-    if !document.rootfs.kind.is_empty() && document.rootfs.kind != "layers" {
-        return Err(bad(format!(
-            "its root file system is of type {:?}, not layers",
-            document.rootfs.kind.chars().take(64).collect::<String>()
-        )));
-    }
-    let expected = document.rootfs.diff_ids.len();
-    if expected != layers {
-        return Err(bad(format!(
-            "layers length mismatch: expected {expected}, got {layers}"
-        )));
-    }
-    if layers > limits::LAYERS_MAX {
-        return Err(ImageError::Limit {
-            object: object.to_owned(),
-            limit: limits::LAYERS_MAX as u64,
-            unit: "layers",
-        });
-    }
-    // Images without an operating system are as old as those for Linux only.
-    if !document.os.is_empty() && !document.os.eq_ignore_ascii_case("linux") {
-        return Err(ImageError::Unsupported {
-            object: format!(
-                "{object} for operating system {:?}",
-                document.os.chars().take(64).collect::<String>()
-            ),
-            reason: "only Linux images run here".into(),
-        });
-    }
-    Ok(())
 }
 
 fn suits(document: &ImageDocument, wanted: Option<&Platform>) -> bool {

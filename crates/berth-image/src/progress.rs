@@ -1,5 +1,6 @@
 //! Progress of a transfer as values; only clients turn them into words and bars.
 
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use berth_types::Digest;
@@ -114,5 +115,25 @@ impl Pace {
             self.last = Some(now);
         }
         due
+    }
+}
+
+/// A reader that reports how far it is.
+pub(crate) struct Reported<R, F> {
+    pub(crate) inner: R,
+    pub(crate) pace: Pace,
+    pub(crate) current: u64,
+    pub(crate) total: u64,
+    pub(crate) report: F,
+}
+
+impl<R: Read, F: FnMut(u64, u64)> Read for Reported<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.current += count as u64;
+        if self.pace.due(count == 0) {
+            (self.report)(self.current, self.total);
+        }
+        Ok(count)
     }
 }

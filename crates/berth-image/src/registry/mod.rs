@@ -1,9 +1,11 @@
 //! Talking to registries (OCI distribution specification): who to ask, with which credentials, over what.
 //!
-//! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]), authentication ([`challenge`]) and
-//! the requests themselves ([`session`]). Does not own what is done with the answers. Every answer is hostile
+//! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]), authentication ([`challenge`],
+//! [`authentication`]), the requests themselves ([`session`]) and what their answers mean ([`answer`]). Does not own what is done with the answers. Every answer is hostile
 //! until its digest is verified by the caller; sizes, waits, retries and redirects are bounded here.
 
+mod answer;
+mod authentication;
 mod challenge;
 mod connect;
 mod endpoint;
@@ -14,8 +16,9 @@ use std::sync::{Mutex, PoisonError};
 
 use berth_types::Reference;
 
+pub(crate) use answer::backoff;
 pub use challenge::Credentials;
-pub(crate) use session::{Fetched, Session, backoff};
+pub(crate) use session::{Fetched, Session};
 
 use crate::error::Result;
 use crate::settings::RegistrySettings;

@@ -8,20 +8,19 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use berth_types::{Digest, ErrorKind};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, LOCATION, PROXY_AUTHORIZATION, RANGE,
-    RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, PROXY_AUTHORIZATION, RANGE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use serde::Deserialize;
 
 use super::RegistryClient;
-use super::challenge::{Challenge, Credentials, parse, parse_token, percent_encode};
+use super::answer::{backoff, is_final, range_start, redirect_target, refusal, retry_after};
+use super::authentication::bearer;
+use super::challenge::Credentials;
 use super::endpoint::{Endpoint, Security};
 use crate::documents::media;
 use crate::error::{ImageError, Result};
@@ -37,17 +36,17 @@ pub(crate) struct Fetched {
 
 /// One endpoint, one repository, one user.
 pub(crate) struct Session<'a> {
-    client: &'a RegistryClient,
-    endpoint: Endpoint,
-    credentials: Option<Credentials>,
+    pub(super) client: &'a RegistryClient,
+    pub(super) endpoint: Endpoint,
+    pub(super) credentials: Option<Credentials>,
     authorization: Mutex<Option<(HeaderValue, Option<Instant>)>>,
 }
 
 /// What a request asks for, apart from where.
-struct Asked<'a> {
-    words: String,
-    accept: &'a [&'a str],
-    range_from: u64,
+pub(super) struct Asked<'a> {
+    pub(super) words: String,
+    pub(super) accept: &'a [&'a str],
+    pub(super) range_from: u64,
 }
 
 const MANIFESTS: [&str; 4] = [
@@ -336,7 +335,7 @@ impl<'a> Session<'a> {
             .await
     }
 
-    async fn roundtrip(
+    pub(super) async fn roundtrip(
         &self,
         mut request: http::request::Builder,
         body: Bytes,
@@ -374,7 +373,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn scheme(&self) -> &'static str {
+    pub(super) fn scheme(&self) -> &'static str {
         match self.endpoint.security {
             Security::Plain => "http",
             Security::Any if self.client.speaks_plain(&self.endpoint.authority) => "http",
@@ -405,326 +404,17 @@ impl<'a> Session<'a> {
             .then(|| value.clone())
     }
 
-    fn authorize(&self, value: HeaderValue, until: Option<Instant>) {
+    pub(super) fn authorize(&self, value: HeaderValue, until: Option<Instant>) {
         *self
             .authorization
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some((value, until));
     }
-
-    /// Answers a challenge. False when there is nothing to answer with.
-    async fn authenticate(&self, headers: &HeaderMap, asked: &Asked<'_>) -> Result<bool> {
-        let challenges: Vec<Challenge> = headers
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(parse)
-            .collect();
-        let bearer_challenge = challenges
-            .iter()
-            .find(|challenge| matches!(challenge, Challenge::Bearer { .. }));
-        if let Some(Challenge::Bearer {
-            realm,
-            service,
-            scope,
-        }) = bearer_challenge
-        {
-            let (token, lifetime) = self
-                .token(realm, service.as_deref(), scope.as_deref(), asked)
-                .await?;
-            let value = bearer(&token).ok_or_else(|| ImageError::Registry {
-                attempt: asked.words.clone(),
-                reason: "the token server gave a token that no header can carry".into(),
-                kind: ErrorKind::DataCorrupt,
-            })?;
-            self.authorize(value, Some(Instant::now() + lifetime));
-            return Ok(true);
-        }
-        if challenges.contains(&Challenge::Basic)
-            && let Some(credentials) = &self.credentials
-            && credentials.has_password()
-            && let Some(value) = basic(credentials)
-        {
-            self.authorize(value, None);
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    async fn token(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: Option<&str>,
-        asked: &Asked<'_>,
-    ) -> Result<(String, Duration)> {
-        let words = format!("get a token for {} from {realm}", self.endpoint.authority);
-        let bad = |reason: &str| ImageError::Registry {
-            attempt: words.clone(),
-            reason: reason.to_owned(),
-            kind: ErrorKind::Unauthorized,
-        };
-        let base: Uri = realm.parse().map_err(|_| bad("the realm is not a URL"))?;
-        let authority = base
-            .authority()
-            .ok_or_else(|| bad("the realm has no host"))?
-            .as_str();
-        let secure = match base.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return Err(bad("the realm is not a http(s) URL")),
-        };
-        // Who asks for TLS must not be made to show a password without it.
-        let insecure_registry =
-            self.scheme() == "http" || self.client.insecure.contains(&self.endpoint.authority);
-        if !secure && !insecure_registry {
-            return Err(bad("the registry uses TLS and its token server does not"));
-        }
-        if authority.contains('@') {
-            return Err(bad("the realm carries credentials"));
-        }
-        let own_scope = format!("repository:{}:pull", self.endpoint.repository);
-        let scope = scope.unwrap_or(&own_scope);
-        let service = service.unwrap_or_default();
-        let refresh = self
-            .credentials
-            .as_ref()
-            .map(|credentials| credentials.identity_token.as_str())
-            .filter(|token| !token.is_empty());
-        let (request, body, uri) = if let Some(refresh) = refresh {
-            let body = format!(
-                "grant_type=refresh_token&client_id=berth&service={}&scope={}&refresh_token={}",
-                percent_encode(service),
-                percent_encode(scope),
-                percent_encode(refresh)
-            );
-            let request = Request::builder()
-                .method(Method::POST)
-                .uri(&base)
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-            (request, Bytes::from(body), base)
-        } else {
-            let separator = if base.query().is_some() { '&' } else { '?' };
-            let mut text = format!("{realm}{separator}scope={}", percent_encode(scope));
-            if !service.is_empty() {
-                text.push_str(&format!("&service={}", percent_encode(service)));
-            }
-            let uri: Uri = text.parse().map_err(|_| bad("the realm is not a URL"))?;
-            let mut request = Request::builder().method(Method::GET).uri(&uri);
-            if let Some(credentials) = &self.credentials
-                && credentials.has_password()
-                && let Some(value) = basic(credentials)
-            {
-                request = request.header(AUTHORIZATION, value);
-            }
-            (request, Bytes::new(), uri)
-        };
-        // Not retried: the request that needed the token is.
-        let response = self.roundtrip(request, body, &uri, &words).await?;
-        let asked = Asked {
-            words: words.clone(),
-            accept: &[],
-            range_from: asked.range_from,
-        };
-        if !response.status().is_success() {
-            return Err(refusal(response, &asked).await);
-        }
-        let size = usize::try_from(limits::TOKEN_BYTES_MAX).unwrap_or(usize::MAX);
-        let body = tokio::time::timeout(
-            limits::RESPONSE_TIMEOUT,
-            Limited::new(response.into_body(), size).collect(),
-        )
-        .await
-        .map_err(|_| stalled(&asked, limits::RESPONSE_TIMEOUT))?
-        .map_err(|source| ImageError::Transport {
-            attempt: words.clone(),
-            source,
-        })?;
-        parse_token(&body.to_bytes(), "the answer of the token server")
-    }
 }
 
-fn stalled(asked: &Asked<'_>, after: Duration) -> ImageError {
+pub(super) fn stalled(asked: &Asked<'_>, after: Duration) -> ImageError {
     ImageError::Stalled {
         attempt: asked.words.clone(),
         seconds: after.as_secs(),
-    }
-}
-
-fn bearer(token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn basic(credentials: &Credentials) -> Option<HeaderValue> {
-    let pair = format!("{}:{}", credentials.username, credentials.password);
-    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// The wait before the next attempt after `attempt` ones, doubling.
-pub(crate) fn backoff(attempt: u32) -> Duration {
-    limits::BACKOFF_FIRST
-        .saturating_mul(1 << attempt.saturating_sub(1).min(10))
-        .min(limits::BACKOFF_MAX)
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// Failures that another attempt cannot change: nobody listens, no such host, a certificate that is not
-/// good. Trying them again only makes a person wait.
-fn is_final(error: &ImageError) -> bool {
-    let ImageError::Transport { source, .. } = error else {
-        return false;
-    };
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>()
-            && error.kind() == std::io::ErrorKind::ConnectionRefused
-        {
-            return true;
-        }
-        if error.is::<rustls::Error>() || error.to_string().contains("dns error") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// `bytes start-end/total`.
-fn range_start(text: &str) -> Option<u64> {
-    text.trim()
-        .strip_prefix("bytes ")?
-        .split('-')
-        .next()?
-        .trim()
-        .parse()
-        .ok()
-}
-
-fn redirect_target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
-    let text = headers.get(LOCATION)?.to_str().ok()?;
-    let next: Uri = text.parse().ok()?;
-    if next.authority().is_some() {
-        return matches!(next.scheme_str(), Some("http" | "https")).then_some(next);
-    }
-    let path = next.path_and_query()?.as_str();
-    // A path without a leading slash is relative to the directory of the request.
-    let path = if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        let directory = from
-            .path()
-            .rsplit_once('/')
-            .map_or("", |(directory, _)| directory);
-        format!("{directory}/{path}")
-    };
-    Uri::builder()
-        .scheme(from.scheme()?.clone())
-        .authority(from.authority()?.clone())
-        .path_and_query(path)
-        .build()
-        .ok()
-}
-
-/// Turns a refusing answer into an error with the registry's own words, bounded and without control characters.
-async fn refusal(response: Response<Incoming>, asked: &Asked<'_>) -> ImageError {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        errors: Vec<Item>,
-        #[serde(default)]
-        details: Option<String>,
-        #[serde(default)]
-        message: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Item {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let status = response.status();
-    let size = usize::try_from(limits::ERROR_BYTES_MAX).unwrap_or(usize::MAX);
-    let body = tokio::time::timeout(
-        limits::STALL_TIMEOUT,
-        Limited::new(response.into_body(), size).collect(),
-    )
-    .await;
-    let bytes = match body {
-        Ok(Ok(body)) => body.to_bytes(),
-        _ => Bytes::new(),
-    };
-    let mut code = String::new();
-    let mut words = String::new();
-    if let Ok(body) = serde_json::from_slice::<Body>(&bytes) {
-        if let Some(first) = body.errors.first() {
-            code.clone_from(&first.code);
-            words = format!(
-                "{}: {}",
-                first.code.to_ascii_lowercase().replace('_', " "),
-                first.message
-            );
-        } else if let Some(text) = body.details.or(body.message) {
-            words = text;
-        }
-    }
-    if words.is_empty() {
-        words = format!(
-            "status {} {}",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or_default()
-        );
-    }
-    let kind = match (status.as_u16(), code.as_str()) {
-        (401, _) => ErrorKind::Unauthorized,
-        (403, _) => ErrorKind::Forbidden,
-        (404, _) => ErrorKind::NotFound,
-        (429, _) => ErrorKind::ResourceExhausted,
-        (408 | 425 | 500..=599, _) => ErrorKind::Unavailable,
-        _ => ErrorKind::Internal,
-    };
-    ImageError::Registry {
-        attempt: asked.words.clone(),
-        reason: crate::archive::printable(words.as_bytes()),
-        kind,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_are_resolved() {
-        let from: Uri = "https://r.example/v2/a/blobs/x".parse().unwrap();
-        let to = |location: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(LOCATION, location.parse().unwrap());
-            redirect_target(&from, &headers).map(|uri| uri.to_string())
-        };
-        assert_eq!(
-            to("https://cdn.example/y?z=1").as_deref(),
-            Some("https://cdn.example/y?z=1")
-        );
-        assert_eq!(to("/y").as_deref(), Some("https://r.example/y"));
-        assert_eq!(to("file:///etc/passwd"), None);
-        assert_eq!(range_start("bytes 10-19/20"), Some(10));
-        assert_eq!(range_start("items 10-19/20"), None);
-        assert!(backoff(40) <= limits::BACKOFF_MAX);
     }
 }

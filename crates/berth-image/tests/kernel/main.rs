@@ -4,6 +4,7 @@
 // A test states its expectations by unwrapping, and tells what a skip or a count means by printing.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
 mod crash;
 mod hostile;
 mod load;
