@@ -49,14 +49,6 @@ pub fn plan(
     let mut merged = merge::merge(asked, &source.config)?;
     verify::config(&mut merged)?;
     let mut warnings = verify::host(&mut host, features)?;
-    for name in endpoints.keys() {
-        if !matches!(
-            NetworkMode::parse(name),
-            NetworkMode::Default | NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host
-        ) {
-            return Err(EngineError::NotFound(format!("network {name} not found")));
-        }
-    }
     if config.runtime(&host.runtime).is_none() {
         return Err(EngineError::Invalid(format!(
             "unknown or invalid runtime name: {}",

@@ -20,7 +20,7 @@ pub fn merge(
     for port in image.exposed_ports.keys() {
         asked.exposed_ports.insert(port.clone());
     }
-    asked.env = merge_env(&image.env, &asked.env);
+    add_missing_env(&mut asked.env, &image.env);
     let mut labels = image.labels.clone();
     labels.extend(std::mem::take(&mut asked.labels));
     asked.labels = labels;
@@ -77,10 +77,21 @@ pub fn command(config: &ContainerConfig) -> (String, Vec<String>) {
     (path, words.collect())
 }
 
-/// The image's variables with the asked ones over them, in the image's order; a bare name takes one away.
+fn env_name(entry: &str) -> &str {
+    entry.split_once('=').map_or(entry, |(name, _)| name)
+}
+
+/// Adds the image's variables that were not asked for (a bare name asks for none of that name).
+fn add_missing_env(asked: &mut Vec<String>, image: &[String]) {
+    let own: std::collections::HashSet<String> =
+        asked.iter().map(|e| env_name(e).to_owned()).collect();
+    asked.extend(image.iter().filter(|e| !own.contains(env_name(e))).cloned());
+}
+
+/// The base variables with others over them, in the order of the base; a bare name takes one away.
 #[must_use]
 pub fn merge_env(base: &[String], over: &[String]) -> Vec<String> {
-    let name = |entry: &str| entry.split_once('=').map_or(entry, |(n, _)| n).to_owned();
+    let name = |entry: &str| env_name(entry).to_owned();
     let mut merged: Vec<Option<String>> = base.iter().cloned().map(Some).collect();
     let mut places: std::collections::HashMap<String, usize> = base
         .iter()

@@ -527,7 +527,8 @@ impl Containers {
             resources,
             restart: request.restart,
         };
-        self.ask(&handle, Request::Update(request)).await?;
+        self.ask(&handle, Request::Update(Box::new(request)))
+            .await?;
         Ok(warnings)
     }
 

@@ -133,26 +133,27 @@ impl Monitors {
         // With nobody waiting, making and starting is one message.
         request.start = clients.is_empty();
         let launched = berth_monitor::launch(&self.executable.path(), &request).await;
-        let (handle, created) = launched.map_err(|e| of_monitor("", &e))?;
-        let started = async {
+        let (handle, created) = match launched {
+            Ok(launched) => launched,
+            Err(error) => return self.over_already(&request.bundle, &error).await,
+        };
+        let started: Result<(), MonitorError> = async {
             if !created.started {
                 for client in clients.connect() {
                     if client.reply.is_closed() {
                         continue;
                     }
-                    let stream = handle
-                        .attach(streams(client.streams))
-                        .await
-                        .map_err(|e| of_monitor("attach", &e))?;
+                    let stream = handle.attach(streams(client.streams)).await?;
                     let _ = client.reply.send(stream);
                 }
-                handle.start().await.map_err(|e| of_monitor("", &e))?;
+                handle.start().await?;
             }
-            Ok::<(), LaunchError>(())
-        };
-        if let Err(error) = started.await {
+            Ok(())
+        }
+        .await;
+        if let Err(error) = started {
             end(&handle).await;
-            return Err(error);
+            return self.over_already(&request.bundle, &error).await;
         }
         let at = clock::now();
         // Those who came after the list was taken, or while nobody was waiting.
@@ -167,6 +168,37 @@ impl Monitors {
             at,
             notes: created.notes,
             facts: translate(&handle),
+        })
+    }
+
+    /// A monitor that is gone before it answered may have run a very short program: then its exit record says
+    /// so, and the run is one that has ended.
+    async fn over_already(
+        &self,
+        directory: &Path,
+        error: &MonitorError,
+    ) -> Result<Run, LaunchError> {
+        if !matches!(error, MonitorError::Gone { .. }) {
+            return Err(of_monitor("", error));
+        }
+        let directory = directory.to_path_buf();
+        let found = self
+            .block(move |_| {
+                berth_monitor::read_exit_record(&directory)
+                    .map_err(|e| of_monitor("read the exit record", &e))
+            })
+            .await?;
+        let ran = found.and_then(|record| Some((record.started_at?, record)));
+        let Some((at, record)) = ran else {
+            return Err(of_monitor("", error));
+        };
+        let (sender, facts) = mpsc::channel(1);
+        let _ = sender.try_send(RunFact::Life(Fact::Exited(exit_fact(&record))));
+        Ok(Run {
+            pid: u32::try_from(record.pid).unwrap_or(0),
+            at,
+            notes: Vec::new(),
+            facts,
         })
     }
 

@@ -164,10 +164,8 @@ pub(super) fn start(
             }
             // The first sample of a pair is only for comparison.
             let alone = first && !stream && !one_shot && sample.running;
-            if !alone {
-                if sender.send(Ok(sample.clone())).await.is_err() || !stream {
-                    return;
-                }
+            if !alone && (sender.send(Ok(sample.clone())).await.is_err() || !stream) {
+                return;
             }
             previous = Some(sample);
             let gone = handle.asks.closed();

@@ -180,6 +180,7 @@ pub fn look_up(
 ) -> Result<Surroundings, LaunchError> {
     let spec = &record.spec;
     let settings = &spec.host;
+    check_networks(record)?;
     let options = SecurityOptions::parse(&settings.security_opt)?;
     let accounts = lookups.account_files(&spec.image_id, rootfs)?;
     let account = accounts
@@ -244,6 +245,23 @@ pub fn look_up(
         surroundings.init = Some(program);
     }
     Ok(surroundings)
+}
+
+/// Refuses networks that are not there: none are but the built-in ones, until networks can be made.
+fn check_networks(record: &ContainerRecord) -> Result<(), LaunchError> {
+    let built_in = |mode: &NetworkMode| !matches!(mode, NetworkMode::Named(_));
+    let mode = &record.spec.host.network_mode;
+    let wanted = record.spec.endpoints.keys().map(|n| NetworkMode::parse(n));
+    match std::iter::once(mode.clone())
+        .chain(wanted)
+        .find(|m| !built_in(m))
+    {
+        None => Ok(()),
+        Some(network) => Err(LaunchError::new(
+            format!("network {network} not found"),
+            ErrorKind::NotFound,
+        )),
+    }
 }
 
 fn running(index: &Index, other: &str, what: &str) -> Result<Arc<ContainerView>, LaunchError> {

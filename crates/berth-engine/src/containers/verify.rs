@@ -172,9 +172,9 @@ pub fn host(host: &mut HostSettings, features: &HostFeatures) -> Result<Vec<Stri
 
 fn network(host: &HostSettings, warnings: &mut Vec<String>) -> Result<(), EngineError> {
     match &host.network_mode {
-        NetworkMode::Named(name) => {
-            return Err(EngineError::NotFound(format!("network {name} not found")));
-        }
+        // Whether there is such a network is a question of the start, as in Docker: an answer "not found" to
+        // a create is taken for a missing image.
+        NetworkMode::Named(_) => {}
         NetworkMode::Default | NetworkMode::Bridge => warnings.push(
             "Networks other than none and host are not available yet. The container has a loopback interface only."
                 .to_owned(),

@@ -206,7 +206,12 @@ async fn start_session(
                     kind: error.kind,
                 })
         }
-        Err(error) => Err(error),
+        // The session is there and cannot be run: Docker's 126.
+        Err(error) => Err(EngineError::Start {
+            message: error.full_text(),
+            exit_code: 126,
+            kind: error.kind(),
+        }),
     };
     match started {
         Ok(run) => {
@@ -270,12 +275,6 @@ impl Execs {
         }
         let view = self.environment.index.find(container)?.view();
         check_running(&view)?;
-        if !request.user.is_empty() {
-            let (pid, user) = (view.pid(), request.user.clone());
-            tokio::task::spawn_blocking(move || surroundings::running_account(pid, &user, &[]))
-                .await
-                .map_err(|e| EngineError::Internal(format!("a defect in the engine: {e}")))??;
-        }
         create_session(&self.environment, &view, request)
     }
 

@@ -57,10 +57,19 @@ impl Records {
     /// # Errors
     /// When it cannot be opened, is damaged, or was written by a newer Berth.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let database = Database::builder()
-            .set_cache_size(CACHE)
-            .create(path)
-            .map_err(|e| failed(format!("open the records in {}", path.display()), e))?;
+        let attempt = || format!("open the records in {}", path.display());
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE);
+        if !berth_sys::fs::exists(path) {
+            // Made under another name: a file that the end of the process left half-made would never open.
+            let fresh = path.with_extension("new");
+            let of_file = |e: berth_sys::Error| failed(attempt(), e);
+            berth_sys::fs::remove_file(&fresh).map_err(of_file)?;
+            drop(builder.create(&fresh).map_err(|e| failed(attempt(), e))?);
+            berth_sys::fs::rename(&fresh, path).map_err(of_file)?;
+            berth_sys::fs::sync_parent(path).map_err(of_file)?;
+        }
+        let database = builder.open(path).map_err(|e| failed(attempt(), e))?;
         let database = Arc::new(database);
         let writer = Writer::start(Arc::clone(&database), path)
             .map_err(|e| EngineError::io("start the writer of records", e))?;

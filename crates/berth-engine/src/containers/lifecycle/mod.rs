@@ -45,7 +45,7 @@ pub enum Request {
     /// Give it another name, which is reserved already.
     Rename(String),
     /// Change limits and restart policy; `resources` are complete (merged with the present ones).
-    Update(UpdateRequest),
+    Update(Box<UpdateRequest>),
     /// Remove it.
     Remove(RemoveOptions),
 }
@@ -193,7 +193,7 @@ pub enum Effect {
     /// Thaw them.
     Thaw,
     /// Change limits of the running container.
-    ApplyLimits(Resources),
+    ApplyLimits(Box<Resources>),
     /// Release what a run held: monitor, bundle, control groups.
     ReleaseRun,
     /// Remove everything the container owns. Comes to `Removed` or `RemovalFailed`.

@@ -41,12 +41,17 @@ fn running(
     let draft = Draft::of(record);
     let pending = record.pending_resources.clone();
     let limits = |draft: Draft| match &pending {
-        Some(resources) => draft.effect(Effect::ApplyLimits(resources.clone())),
+        Some(resources) => draft.effect(Effect::ApplyLimits(Box::new(resources.clone()))),
         None => draft,
     };
     match &record.phase {
         Phase::Stopping { pid: None, .. } => {
-            super::outcome_step(record, &Outcome::Ready { pid, at: now }, now)
+            let ready = Outcome::Ready { pid, at: now };
+            let mut step = super::outcome_step(record, &ready, now)?;
+            if paused {
+                step.effects.push(Effect::Thaw);
+            }
+            Ok(step)
         }
         Phase::Stopping {
             since,

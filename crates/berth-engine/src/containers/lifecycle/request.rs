@@ -308,7 +308,7 @@ fn change(record: &ContainerRecord, update: &UpdateRequest) -> Result<Step, Refu
         phase if phase.is_running() => {
             draft.record.pending_resources = Some(update.resources.clone());
             draft
-                .effect(Effect::ApplyLimits(update.resources.clone()))
+                .effect(Effect::ApplyLimits(Box::new(update.resources.clone())))
                 .done()
         }
         _ => {

@@ -65,13 +65,13 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         ("rename", request(Request::Rename("other".to_owned()))),
         (
             "update",
-            request(Request::Update(UpdateRequest {
+            request(Request::Update(Box::new(UpdateRequest {
                 resources: Resources {
                     memory: Some(64 << 20),
                     ..Resources::default()
                 },
                 restart: None,
-            })),
+            }))),
         ),
         ("remove", request(Request::Remove(RemoveOptions::default()))),
         (

@@ -117,21 +117,13 @@ fn defaults(
         mount("/sys", "sysfs", "sysfs", sys)?,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup)?,
     ];
-    if host.ipc == IpcMode::Host {
-        list.push(mount(
-            "/dev/mqueue",
-            "bind",
-            "/dev/mqueue",
-            words(&["rbind", "nosuid", "noexec", "nodev"]),
-        )?);
-    } else {
-        list.push(mount(
-            "/dev/mqueue",
-            "mqueue",
-            "mqueue",
-            words(&["nosuid", "noexec", "nodev"]),
-        )?);
-    }
+    // In the host's IPC namespace a fresh mount shows the host's queues: mq_overview(7).
+    list.push(mount(
+        "/dev/mqueue",
+        "mqueue",
+        "mqueue",
+        words(&["nosuid", "noexec", "nodev"]),
+    )?);
     match (&host.ipc, &surroundings.shm) {
         (IpcMode::None, _) => {}
         (_, Some(shared)) => list.push(mount(
