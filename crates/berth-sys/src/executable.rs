@@ -6,14 +6,20 @@
 //! Two forms. A read-only overlay over the directory of the executable, attached nowhere: opening the
 //! upper side for writing is impossible whatever rights the opener has, and the pages are shared with the file.
 //! Where that cannot be made: a copy in a sealed memory file (memfd_create(2)).
+//!
+//! An overlay does not hold the file beneath it: an installer that writes over the executable in place, instead of
+//! renaming a new one onto it, would change the text of every process that runs from the view. A view that outlives
+//! its maker is therefore made of a copy of one's own ([`SealedExecutable::of_copy_in`]), which nobody installs over.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 
 use crate::error::{Attempt, Error, Result};
+use crate::fs;
 use crate::mount::overlay::Overlay;
 use crate::path;
 
@@ -55,6 +61,47 @@ impl SealedExecutable {
             descriptor: by_memory(path)?,
             form: Form::Memory,
         })
+    }
+
+    /// Makes a view of a copy of the executable at `path`, kept in `directory` from one start to the next.
+    ///
+    /// The copy is made once for each build (told by device, inode, size and time of change) and durable before it
+    /// is used; copies of other builds are removed, which ends no process that runs from one. Without a directory
+    /// that programs can be run from, the view is made of the executable itself.
+    pub fn of_copy_in(directory: &Path, path: &Path) -> Result<Self> {
+        fs::create_dir_all_mode(directory, 0o700)?;
+        let flags = rustix::fs::statvfs(directory)
+            .attempt(|| format!("look at the file system of {}", directory.display()))?
+            .f_flag;
+        if flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
+            return Self::of(path);
+        }
+        let source = fs::open(path, File::options().read(true))?;
+        let status =
+            rustix::fs::fstat(&source).attempt(|| format!("look at {}", path.display()))?;
+        let name = format!(
+            "berth-{:x}-{:x}-{:x}-{:x}.{:x}",
+            status.st_dev, status.st_ino, status.st_size, status.st_ctime, status.st_ctime_nsec
+        );
+        let copy = directory.join(&name);
+        if !fs::exists(&copy) {
+            let unfinished = directory.join(format!("{name}.{}", std::process::id()));
+            let outcome = copy_program(source, &unfinished)
+                .and_then(|()| fs::rename(&unfinished, &copy))
+                .and_then(|()| fs::sync_parent(&copy));
+            if let Err(error) = outcome {
+                // The first failure is the one to tell; what is left is removed at the next start.
+                let _ = fs::remove_file(&unfinished);
+                return Err(error);
+            }
+        }
+        let view = Self::of(&copy)?;
+        for other in fs::list(directory)? {
+            if other != name.as_str() {
+                fs::remove_file(&directory.join(other))?;
+            }
+        }
+        Ok(view)
     }
 
     /// The form it has.
@@ -145,6 +192,20 @@ fn by_overlay(path: &Path) -> Result<OwnedFd> {
     Ok(view)
 }
 
+fn copy_program(mut source: File, path: &Path) -> Result<()> {
+    let mut target = fs::open(
+        path,
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o500),
+    )?;
+    let attempt = || format!("copy the executable to {}", path.display());
+    std::io::copy(&mut source, &mut target).attempt(attempt)?;
+    target.sync_all().attempt(attempt)
+}
+
 fn memory_seals() -> SealFlags {
     SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE
 }
@@ -213,6 +274,38 @@ mod tests {
             .arg("--list")
             .output();
         assert!(output.unwrap().status.success());
+    }
+
+    #[test]
+    fn a_view_of_a_copy_is_not_reached_by_writing_over_the_executable() {
+        let (directory, file) = program();
+        let copies = directory.path().join("copies");
+        let first = SealedExecutable::of_copy_in(&copies, &file).unwrap();
+        SealedExecutable::of_copy_in(&copies, &file).unwrap();
+        assert_eq!(
+            std::fs::read_dir(&copies).unwrap().count(),
+            1,
+            "copied twice"
+        );
+        std::fs::write(&file, b"#!/bin/sh\nexit 3\n").unwrap();
+        let output = std::process::Command::new(first.path())
+            .arg("--list")
+            .output();
+        assert!(output.unwrap().status.success());
+        let second = SealedExecutable::of_copy_in(&copies, &file).unwrap();
+        assert_eq!(
+            std::fs::read_dir(&copies).unwrap().count(),
+            1,
+            "the old copy stayed"
+        );
+        let output = std::process::Command::new(first.path())
+            .arg("--list")
+            .output();
+        assert!(
+            output.unwrap().status.success(),
+            "the old view ended with its copy's name"
+        );
+        assert_eq!(second.form(), Form::Overlay);
     }
 
     #[test]

@@ -80,7 +80,9 @@ impl Monitors {
     /// # Errors
     /// When the view cannot be made.
     pub fn new(host: Arc<Host>, images: ImageStore, index: Index) -> Result<Self, EngineError> {
-        let executable = SealedExecutable::of(&host.config().executable).map_err(|e| {
+        let config = host.config();
+        let copies = config.data_root.join("executable");
+        let executable = SealedExecutable::of_copy_in(&copies, &config.executable).map_err(|e| {
             let kind = e.kind();
             EngineError::failed("make a sealed view of the executable", kind, e)
         })?;
