@@ -85,7 +85,11 @@ impl Container {
         Ok(fs::list(state_root)?
             .into_iter()
             .filter_map(|name| name.into_string().ok())
-            .filter(|name| fs::exists(&state_root.join(name).join("state.json")))
+            .filter(|name| {
+                ["state.json", "intent.json"]
+                    .iter()
+                    .any(|file| fs::exists(&state_root.join(name).join(file)))
+            })
             .collect())
     }
 

@@ -191,7 +191,7 @@ fn make(
         cgroup: Some(locate(&request)?),
         annotations: request.spec.annotations().clone().unwrap_or_default(),
     };
-    directory.save(&record)?;
+    directory.save_intent(&record)?;
     let cgroup = make_cgroup(&request, &record, undo, &mut notes)?;
     let filter = prepare_filter(&request, directory, &mut notes)?;
     let sources = Sources::open(plan, &request.bundle, request.root)?;
@@ -231,8 +231,8 @@ fn make(
         &mut notes,
         undo,
     )?;
-    directory.save(&record)?;
     save_spec(directory, request.spec)?;
+    directory.save(&record)?;
     let child = undo.process.take().ok_or_else(|| RuntimeError::Vanished {
         how: "it was never made".to_owned(),
     })?;

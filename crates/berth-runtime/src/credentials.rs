@@ -451,10 +451,15 @@ fn install(filter: &Filter, notify: Option<NotifyTarget>) -> Result<(), RuntimeE
 
 /// Dropping from the bounding set needs CAP_SETPCAP; one that is as wanted needs nothing.
 fn limit_bounding(keep: CapabilitySet) -> Result<(), RuntimeError> {
-    if capability::bounding().without(keep).is_empty() {
-        return Ok(());
+    match capability::limit_bounding(keep) {
+        Err(error)
+            if error.errno() == Some(Errno::PERM)
+                && capability::bounding().without(keep).is_empty() =>
+        {
+            Ok(())
+        }
+        other => Ok(other?),
     }
-    Ok(capability::limit_bounding(keep)?)
 }
 
 fn set_identity(plan: &ProcessPlan) -> Result<(), RuntimeError> {

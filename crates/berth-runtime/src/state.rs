@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! STATE_ROOT/ID/
-//! ├── state.json    this module's record, replaced atomically
+//! ├── intent.json   this module's record while the container is being made
+//! ├── state.json    this module's record from then on
 //! ├── config.json   the configuration the container was made with, without the seccomp rules
 //! ├── seccomp.bpf   the compiled filter, for exec
 //! ├── start.sock    what the waiting first process listens on, until it is started
@@ -197,23 +198,36 @@ impl StateDirectory {
         self.path.join("seccomp.bpf")
     }
 
-    /// Writes the record.
+    /// Writes the record of a container that is about to be made, so that one whose creator dies can be removed.
+    ///
+    /// A file of its own and not an earlier state.json: replacing a file makes some file systems write it to disk.
+    pub(crate) fn save_intent(&self, record: &StateRecord) -> Result<(), RuntimeError> {
+        self.write("intent.json", record)
+    }
+
+    /// Writes the record of a container that is made.
     pub(crate) fn save(&self, record: &StateRecord) -> Result<(), RuntimeError> {
-        let path = self.path.join("state.json");
-        let bytes = encode(record, &path)?;
+        self.write("state.json", record)?;
+        Ok(fs::remove_file(&self.path.join("intent.json"))?)
+    }
+
+    fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), RuntimeError> {
+        let path = self.path.join(name);
+        let bytes = encode(value, &path)?;
         Ok(fs::replace(&path, &bytes, 0o600, Durability::Unsynced)?)
     }
 
     /// Reads the record. `None` when the container does not exist, or was abandoned before its first record.
     pub(crate) fn load(&self) -> Result<Option<StateRecord>, RuntimeError> {
-        load_json(&self.path.join("state.json"))
+        match load_json(&self.path.join("state.json"))? {
+            Some(record) => Ok(Some(record)),
+            None => load_json(&self.path.join("intent.json")),
+        }
     }
 
     /// Writes the configuration.
     pub(crate) fn save_spec(&self, spec: &Spec) -> Result<(), RuntimeError> {
-        let path = self.path.join("config.json");
-        let bytes = encode(spec, &path)?;
-        Ok(fs::replace(&path, &bytes, 0o600, Durability::Unsynced)?)
+        self.write("config.json", spec)
     }
 
     /// Reads the configuration.
