@@ -12,7 +12,8 @@ impl Random {
         Self { state: seed }
     }
 
-    /// Seed from `BERTH_TEST_SEED`, else from the clock; the second value is the seed to print.
+    /// Seed from `BERTH_TEST_SEED`, else from the clock; it is also written to standard error, so that
+    /// a failing run can be repeated.
     pub fn from_environment() -> (Self, u64) {
         let seed = std::env::var("BERTH_TEST_SEED")
             .ok()
@@ -22,6 +23,12 @@ impl Random {
                     .duration_since(std::time::UNIX_EPOCH)
                     .map_or(0, |since| since.as_nanos() as u64)
             });
+        // Past the test runner's capture: a run that is killed has told its seed, too.
+        let line = format!("BERTH_TEST_SEED={seed}\n");
+        drop(std::io::Write::write_all(
+            &mut std::io::stderr(),
+            line.as_bytes(),
+        ));
         (Self::new(seed), seed)
     }
 

@@ -23,8 +23,6 @@ const LIFE_MILLISECONDS: u64 = 150;
 #[test]
 fn nothing_is_lost_doubled_or_left() {
     let (mut random, seed) = Random::from_environment();
-    // Shown when the test fails.
-    eprintln!("BERTH_TEST_SEED={seed}");
     let kills = std::env::var("BERTH_TEST_KILLS")
         .ok()
         .and_then(|n| n.parse().ok())
