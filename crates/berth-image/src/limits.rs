@@ -38,6 +38,8 @@ pub const PATH_BYTES_MAX: usize = 4096;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Most symbolic links followed while one path is resolved (`MAXSYMLINKS`).
 pub const SYMLINKS_MAX: usize = 40;
+/// Levels of directories held open while a tree is removed.
+pub const REMOVE_DEPTH: usize = 64;
 /// Largest extension header (pax records, GNU long names), in bytes.
 pub const EXTENSION_BYTES_MAX: u64 = 1 << 20;
 /// Most extension headers in front of one entry.

@@ -3,6 +3,7 @@
 //! A directory is renamed into `trash/`, which is one call, and deleted by a thread that lives only while
 //! there is something to delete. What a crash leaves in `trash/` goes at the next open.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use berth_sys::fs;
 
 use crate::error::Result;
+use crate::layers::tree::remove_recursively;
 
 /// Where directories wait for their deletion.
 #[derive(Debug)]
@@ -74,10 +76,8 @@ impl Trash {
             loop {
                 lock(&shared.0).more = false;
                 // What cannot be deleted now is tried again at the next open.
-                for name in fs::list(&directory).unwrap_or_default() {
-                    if let Err(error) = fs::remove_dir_all(&directory.join(&name)) {
-                        tracing::debug!(?name, %error, "trash stays");
-                    }
+                if let Err(error) = delete_all(&directory) {
+                    tracing::debug!(%error, "trash stays");
                 }
                 let mut state = lock(&shared.0);
                 if !state.more {
@@ -103,6 +103,18 @@ impl Trash {
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// Containers made what is in here, as deep and as wide as they liked.
+fn delete_all(directory: &Path) -> Result<()> {
+    let base = fs::open_directory(directory)?;
+    let mut outcome = Ok(());
+    for name in fs::list(directory)? {
+        if let Err(error) = remove_recursively(&base, name.as_bytes()) {
+            outcome = Err(error);
+        }
+    }
+    outcome
 }
 
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {

@@ -282,18 +282,54 @@ pub(crate) fn set_opaque(directory: impl AsFd, path: &[u8]) -> Result<()> {
 }
 
 /// Removes whatever is at `name`, directories with all they hold; links are removed, never followed.
+///
+/// Whoever filled the directory decides how deep it is, so depth costs neither stack nor descriptors: below
+/// [`limits::REMOVE_DEPTH`] levels a directory is moved up beside `name` and removed from there.
 pub(crate) fn remove_recursively(base: impl AsFd, name: &[u8]) -> Result<()> {
-    // An explicit stack, since a hostile archive decides how deep this goes.
-    let attempt = |name: &[u8]| format!("remove {}", printable(name));
-    match rustix::fs::unlinkat(&base, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR) => {}
-        Err(error) => return Err(error).attempt(|| attempt(name)),
+    let base = base.as_fd();
+    let mut pending = vec![name.to_vec()];
+    let mut moved = 0_u64;
+    while let Some(name) = pending.pop() {
+        match rustix::fs::unlinkat(base, name.as_slice(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => continue,
+            Err(Errno::ISDIR) => {}
+            Err(error) => {
+                return Err(error).attempt(|| format!("remove {}", printable(&name)));
+            }
+        }
+        remove_directory(base, &name, &mut |directory, child| {
+            let fresh = unused_name(base, &mut moved)?;
+            rustix::fs::renameat(directory, child, base, fresh.as_slice())
+                .attempt(|| format!("move {} up to remove it", printable(child)))?;
+            pending.push(fresh);
+            Ok(())
+        })?;
     }
+    Ok(())
+}
+
+/// A name that nothing in `base` has.
+fn unused_name(base: BorrowedFd<'_>, counter: &mut u64) -> Result<Vec<u8>> {
+    loop {
+        *counter += 1;
+        let name = format!(".removing-{counter}").into_bytes();
+        if kind_of(base, &name)?.is_none() {
+            return Ok(name);
+        }
+    }
+}
+
+/// Removes one directory; what lies too deep is handed to `spill`, which takes it away.
+fn remove_directory(
+    base: BorrowedFd<'_>,
+    name: &[u8],
+    spill: &mut dyn FnMut(BorrowedFd<'_>, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let attempt = |name: &[u8]| format!("remove {}", printable(name));
     let open = |base: BorrowedFd<'_>, name: &[u8]| {
         rustix::fs::openat(base, name, DIRECTORY, Mode::empty()).attempt(|| attempt(name))
     };
-    let mut stack = vec![(name.to_vec(), open(base.as_fd(), name)?)];
+    let mut stack = vec![(name.to_vec(), open(base, name)?)];
     while let Some((_, directory)) = stack.last() {
         let mut deeper = None;
         let mut buffer = Vec::with_capacity(32 << 10);
@@ -305,17 +341,18 @@ pub(crate) fn remove_recursively(base: impl AsFd, name: &[u8]) -> Result<()> {
                 continue;
             }
             match rustix::fs::unlinkat(directory, child, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR) => {
-                    match rustix::fs::unlinkat(directory, child, AtFlags::REMOVEDIR) {
-                        Ok(()) => {}
-                        Err(_) => {
-                            deeper = Some((child.to_vec(), open(directory.as_fd(), child)?));
-                            break;
-                        }
-                    }
-                }
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR) => {}
                 Err(error) => return Err(error).attempt(|| attempt(child)),
+            }
+            if rustix::fs::unlinkat(directory, child, AtFlags::REMOVEDIR).is_ok() {
+                continue;
+            }
+            if stack.len() >= limits::REMOVE_DEPTH {
+                spill(directory.as_fd(), child)?;
+            } else {
+                deeper = Some((child.to_vec(), open(directory.as_fd(), child)?));
+                break;
             }
         }
         match deeper {
@@ -330,7 +367,7 @@ pub(crate) fn remove_recursively(base: impl AsFd, name: &[u8]) -> Result<()> {
                 };
                 let parent = stack
                     .last()
-                    .map_or_else(|| base.as_fd(), |(_, descriptor)| descriptor.as_fd());
+                    .map_or(base, |(_, descriptor)| descriptor.as_fd());
                 rustix::fs::unlinkat(parent, gone.as_slice(), AtFlags::REMOVEDIR)
                     .attempt(|| attempt(&gone))?;
             }

@@ -154,3 +154,25 @@ fn what_a_crash_leaves_is_swept() {
     assert!(!root.join("blobs/sha256").join("ab".repeat(32)).exists());
     assert!(home.tree(&image.id()).contains_key("/etc/passwd"));
 }
+
+#[test]
+fn directories_of_any_depth_are_removed() {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let (home, image) = home();
+    let id = ContainerId::from_random([3; 32]);
+    let overlay = home.store.prepare_rootfs(&id, &image.id()).unwrap();
+    let upper = overlay.upper.unwrap();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut here = berth_sys::fs::open_directory(&upper).unwrap();
+    for _ in 0..3_000 {
+        mkdirat(&here, "d", Mode::from_raw_mode(0o700)).unwrap();
+        mkdirat(&here, ".removing-1", Mode::from_raw_mode(0o700)).unwrap();
+        here = openat(&here, "d", flags, Mode::empty()).unwrap();
+    }
+    drop(here);
+    home.store.rootfs_usage(&id).unwrap();
+    home.store.remove_rootfs(&id).unwrap();
+    home.store.wait_for_trash();
+    let trash = home.directory.path().join("layers/overlay/trash");
+    assert_eq!(std::fs::read_dir(trash).unwrap().count(), 0);
+}
