@@ -653,7 +653,10 @@ pub fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<()> {
 /// Limits this process to the given CPUs.
 pub fn set_affinity(cpus: &[usize]) -> Result<()> {
     let mut set = rustix::thread::CpuSet::new();
-    for cpu in cpus.iter().filter(|cpu| **cpu < rustix::thread::CpuSet::MAX_CPU) {
+    for cpu in cpus
+        .iter()
+        .filter(|cpu| **cpu < rustix::thread::CpuSet::MAX_CPU)
+    {
         set.set(*cpu);
     }
     rustix::thread::sched_setaffinity(None, &set).attempt(|| "set the CPUs of a process")
