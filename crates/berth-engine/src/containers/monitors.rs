@@ -82,10 +82,11 @@ impl Monitors {
     pub fn new(host: Arc<Host>, images: ImageStore, index: Index) -> Result<Self, EngineError> {
         let config = host.config();
         let copies = config.data_root.join("executable");
-        let executable = SealedExecutable::of_copy_in(&copies, &config.executable).map_err(|e| {
-            let kind = e.kind();
-            EngineError::failed("make a sealed view of the executable", kind, e)
-        })?;
+        let executable =
+            SealedExecutable::of_copy_in(&copies, &config.executable).map_err(|e| {
+                let kind = e.kind();
+                EngineError::failed("make a sealed view of the executable", kind, e)
+            })?;
         Ok(Self {
             core: Arc::new(Core {
                 host,

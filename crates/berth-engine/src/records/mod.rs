@@ -66,6 +66,7 @@ impl Records {
             let of_file = |e: berth_sys::Error| failed(attempt(), e);
             berth_sys::fs::remove_file(&fresh).map_err(of_file)?;
             drop(builder.create(&fresh).map_err(|e| failed(attempt(), e))?);
+            writer::fill(&fresh).map_err(|e| EngineError::io(attempt(), e))?;
             berth_sys::fs::rename(&fresh, path).map_err(of_file)?;
             berth_sys::fs::sync_parent(path).map_err(of_file)?;
         }

@@ -165,6 +165,19 @@ fn write(database: &Database, batch: &[Entry]) -> Result<(), redb::Error> {
     Ok(())
 }
 
+/// Writes a fresh file's content over itself, so that no block of it is a hole or merely reserved: a flush of
+/// a block that was written before needs no change of the file system's own records, which takes many times
+/// as long.
+pub(super) fn fill(path: &Path) -> std::io::Result<()> {
+    use std::io::{Read as _, Seek as _, Write as _};
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    file.rewind()?;
+    file.write_all(&content)?;
+    file.sync_all()
+}
+
 /// Room kept for the file's growth.
 struct Reserve {
     path: PathBuf,

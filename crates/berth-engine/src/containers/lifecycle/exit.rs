@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_types::Timestamp;
 
-use super::{Draft, Effect, ExitFact, News, Refusal, Step};
+use super::{Draft, Durability, Effect, ExitFact, News, Refusal, Step};
 use crate::containers::health::HealthStatus;
 use crate::containers::phase::{AfterStop, Phase, StartCause};
 use crate::containers::record::ContainerRecord;
@@ -72,7 +72,9 @@ pub(super) fn end_run(
 /// Ended for good: stays, or goes if it was to.
 fn settle(draft: Draft) -> Result<Step, Refusal> {
     if draft.record.spec.host.auto_remove {
-        draft.removing(true).done()
+        // A daemon that finds an earlier record of it comes to the same end: what was started and does not run
+        // is removed.
+        draft.removing(true).durability(Durability::Soon).done()
     } else {
         draft.phase(Phase::Exited).done()
     }
