@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_monitor::log::{LogReader, LogSettings, ReadRequest};
 use berth_monitor::{
@@ -337,7 +337,8 @@ pub(crate) async fn event<T>(
 
 /// Waits until something is so.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..20_000 {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
         if condition() {
             return;
         }
