@@ -11,6 +11,7 @@ use berth_engine::containers::requests::{ListOptions, RemoveOptions, StopOptions
 use berth_engine::{Engine, EngineError, clock};
 use berth_types::Signal;
 use http::StatusCode;
+use hyper::body::Body as _;
 use std::sync::Arc;
 
 type Answer = Result<Reply, Failure>;
@@ -66,13 +67,10 @@ pub(crate) async fn inspect(engine: Arc<Engine>, request: Request) -> Answer {
     Ok(Reply::json(StatusCode::OK, &body))
 }
 
-pub(crate) async fn start(engine: Arc<Engine>, mut request: Request) -> Answer {
-    use hyper::body::Body as _;
+pub(crate) async fn start(engine: Arc<Engine>, request: Request) -> Answer {
     // `null` and `{}` are sent by old clients; anything longer was once a host configuration.
-    let size = request.body.size_hint();
-    if size.exact().is_none_or(|length| length > 7)
-        && !hyper::body::Body::is_end_stream(&request.body)
-    {
+    let length = request.body.size_hint().exact();
+    if length.is_none_or(|length| length > 7) {
         return Err(Failure::bad_request(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
@@ -82,7 +80,6 @@ pub(crate) async fn start(engine: Arc<Engine>, mut request: Request) -> Answer {
             "not offered by this version of Berth: starting from a checkpoint",
         ));
     }
-    drop(std::mem::take(&mut request.headers));
     engine.containers.start(&request.name).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
