@@ -204,7 +204,19 @@ impl Containers {
     fn adapt_shared(&self, request: &mut CreateRequest) -> Result<(), EngineError> {
         let host = &mut request.host;
         if let NetworkMode::Container(other) = &mut host.network_mode {
-            *other = self.find(other)?.id.as_str().to_owned();
+            let shared = self.find(other)?.view();
+            *other = shared.id.as_str().to_owned();
+            if !request.config.hostname.is_empty() {
+                return Err(EngineError::Invalid(
+                    "conflicting options: hostname and the network mode".to_owned(),
+                ));
+            }
+            // Who shares a network is known there by one name.
+            if host.uts == spec::UtsMode::Default {
+                let (own, theirs) = (&mut request.config, &shared.spec.config);
+                own.hostname.clone_from(&theirs.hostname);
+                own.domainname.clone_from(&theirs.domainname);
+            }
         }
         if let IpcMode::Container(other) = &mut host.ipc {
             *other = self.find(other)?.id.as_str().to_owned();

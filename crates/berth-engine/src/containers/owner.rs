@@ -508,8 +508,11 @@ impl Owner {
         };
         if ends || removed {
             let mut outcome = outcome_of(record);
-            if let News::RemovalFailed { reason } = news {
-                outcome.error = Some(reason.clone());
+            match news {
+                News::RemovalFailed { reason } => outcome.error = Some(reason.clone()),
+                // A removal that went well has no error, whatever the run had.
+                News::Destroyed => outcome.error = None,
+                _ => {}
             }
             let waiting = std::mem::take(&mut self.waiters);
             for waiter in waiting {

@@ -185,7 +185,7 @@ pub fn look_up(
     let accounts = lookups.account_files(&spec.image_id, rootfs)?;
     let account = accounts
         .resolve(&spec.config.user, &settings.group_add)
-        .map_err(|e| failed("resolve the user", ErrorKind::InvalidArgument, &e))?;
+        .map_err(|e| LaunchError::new(e.to_string(), ErrorKind::InvalidArgument))?;
     ensure_sources(record)?;
     let data = host.container_data(&record.id);
     let config = host.config();
