@@ -304,8 +304,6 @@ impl Container {
         match status {
             Status::Stopped => {}
             _ if force => self.end_all()?,
-            // As every runtime does: what was never started can be deleted.
-            Status::Created => self.end_all()?,
             other => return Err(self.wrong_status("delete", other)),
         }
         if let Some(location) = &self.record.cgroup {

@@ -34,6 +34,11 @@ fn a_container_goes_through_its_statuses() {
     let seen = Container::load(&bundle.state_root(), &bundle.id).unwrap();
     assert_eq!(seen.status(), Status::Created);
     assert_eq!(seen.pid(), container.pid());
+    // runtime.md, "Delete": only what is stopped, and an attempt changes nothing.
+    assert!(matches!(
+        seen.delete(false),
+        Err(RuntimeError::WrongStatus { .. })
+    ));
     container.start().unwrap();
     assert_eq!(wait_for(container.pid()), ExitStatus::Exited(7));
     assert_eq!(container.status(), Status::Stopped);

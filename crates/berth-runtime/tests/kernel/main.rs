@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![allow(clippy::unwrap_used)] // in tests it states the expectation
 
+mod command_line;
 mod devices;
 mod exec;
 mod fixture;
@@ -30,9 +31,19 @@ macro_rules! tests {
     };
 }
 
-fn main() {
+fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // The tests of the command line start this program as the runtime.
+    if arguments.first().is_some_and(|word| word == "runtime") {
+        return berth_runtime::main(std::env::args_os().skip(2).collect());
+    }
+    run_tests(&arguments);
+    std::process::ExitCode::SUCCESS
+}
+
+fn run_tests(arguments: &[String]) {
     let tests: Vec<Test> = [
+        command_line::TESTS,
         devices::TESTS,
         exec::TESTS,
         hooks::TESTS,
