@@ -49,8 +49,11 @@ pub(crate) fn shell_with_job_control(on: &Subject) {
 pub(crate) fn resize_reaches_the_process(on: &Subject) {
     let mut shell = Terminal::start(on.command("run --network none -it --rm busybox sh"));
     shell.expect("/ #");
-    shell.send("stty size\n");
-    shell.expect("24 80");
+    // The client tells the size when the container runs already.
+    berth_testkit::wait::until("the first size", || {
+        shell.send("stty size\n");
+        shell.screen().contains("24 80")
+    });
     resize_until_seen(&mut shell);
     shell.send("exit\n");
     shell.exits(0);

@@ -8,11 +8,17 @@ const TIGHT: u64 = 16 << 20;
 /// Room for the image and some containers.
 const ROOMY: u64 = 40 << 20;
 
+/// The daemon keeps a sealed copy of its executable in the data root where it has to.
+fn room_for_the_executable() -> u64 {
+    let path = berth_testkit::daemon::executable().expect("the executable under test");
+    std::fs::metadata(path).expect("its size").len()
+}
+
 #[test]
 fn an_image_that_does_not_fit_leaves_nothing() {
     let settings = Settings {
         without_images: true,
-        disk_bytes: Some(TIGHT),
+        disk_bytes: Some(room_for_the_executable() + TIGHT),
         ..Settings::default()
     };
     let daemon = Daemon::with(Engine::Berth, settings);
@@ -44,7 +50,7 @@ fn an_image_that_does_not_fit_leaves_nothing() {
 #[test]
 fn a_container_may_fill_the_disk_and_the_engine_lives() {
     let settings = Settings {
-        disk_bytes: Some(ROOMY),
+        disk_bytes: Some(room_for_the_executable() + ROOMY),
         ..Settings::default()
     };
     let daemon = Daemon::with(Engine::Berth, settings);
