@@ -19,6 +19,9 @@ const TEST: &[Need] = &[
     ("runc", &["runc"]),
     ("podman", &["podman"]),
     ("conmon", &["conmon"]),
+    ("skopeo", &["skopeo"]),
+    ("umoci", &["umoci"]),
+    ("openssl", &["openssl"]),
 ];
 
 const BENCH: &[Need] = &[("crun", &["crun"])];
