@@ -123,8 +123,28 @@ pub fn clone_process(request: &CloneRequest<'_>, child: impl FnOnce() -> i32) ->
     }
     // SAFETY: the arguments are valid and their size is told. Without CLONE_VM and with one thread the
     // child has its own copy of all memory and of the only stack, so it may go on from here as after fork(2).
-    let answer =
+    let mut answer =
         unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArgs>()) };
+    // Filters that cannot look into clone3's arguments pretend it is not there, so that callers fall back to
+    // clone(2): Docker's default profile does, and our own init runs under it.
+    if answer == -1
+        && request.cgroup.is_none()
+        && Errno::from_io_error(&std::io::Error::last_os_error()) == Some(Errno::NOSYS)
+    {
+        let flags = arguments.flags | arguments.exit_signal;
+        // SAFETY: as above; a null stack means a copy of ours, and CLONE_PIDFD puts the descriptor where the
+        // third argument points. The remaining arguments are for flags that are not set.
+        answer = unsafe {
+            libc::syscall(
+                libc::SYS_clone,
+                flags,
+                0_usize,
+                &raw mut pidfd,
+                0_usize,
+                0_usize,
+            )
+        };
+    }
     match answer {
         -1 => Err(Error::new(
             "make a process",

@@ -49,7 +49,15 @@ pub(super) async fn check(host: &Host) -> Result<()> {
     }
     match UnixStream::connect(path).await {
         Ok(_) => bail!("another daemon listens at {}", path.display()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        // Reset: a daemon that died just now took our connection with it.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error)
             .with_context(|| format!("find out whether a daemon listens at {}", path.display())),
     }
