@@ -119,6 +119,9 @@ impl<'a> RootBuilder<'a> {
                 source: name,
                 parameters,
             } => {
+                // A tmpfs over a directory of the image looks as that did; on a new mount point it is as tmpfs(5)
+                // makes it, writable for all and sticky.
+                let covers = kind == "tmpfs" && self.root.resolve(&step.destination).is_ok();
                 let target = self.file_system_target(step, kind)?;
                 let mut parameters = parameters.clone();
                 if parameters.iter().any(|(key, _)| key == "context") && !has_selinux() {
@@ -129,7 +132,7 @@ impl<'a> RootBuilder<'a> {
                     ));
                 }
                 let has_mode = parameters.iter().any(|(key, _)| key == "mode");
-                if kind == "tmpfs" && !has_mode {
+                if covers && !has_mode {
                     let stat = rustix::fs::fstat(&target)
                         .map_err(|errno| berth_sys::Error::new("look at the destination", errno))?;
                     parameters.push(("mode".into(), Some(format!("{:o}", stat.st_mode & 0o7777))));

@@ -62,12 +62,30 @@ pub fn unblock_all() -> Result<()> {
     set_mask(libc::SIG_SETMASK, &set_of([]))
 }
 
+/// The kernel's `struct sigaction`, all zero: the default disposition, no flags, an empty mask.
+#[repr(C)]
+#[derive(Default)]
+struct DefaultAction([u64; 4]);
+
 /// Gives every signal its default disposition and blocks none: what a program expects to start with.
+///
+/// By the system call, since the C library refuses to touch the two signals it keeps for itself, which whoever
+/// started us may have ignored.
 pub fn reset() -> Result<()> {
+    const MASK_SIZE: usize = 8;
+    let action = DefaultAction::default();
     for signal in 1..=HIGHEST {
-        // SAFETY: SIG_DFL is a valid disposition; the two signals the C library keeps for itself and the two
+        // SAFETY: the action is valid during the call and large enough on every architecture; the two signals
         // that cannot be changed are refused with EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const action,
+                std::ptr::null_mut::<u64>(),
+                MASK_SIZE,
+            )
+        };
     }
     unblock_all()
 }
