@@ -96,6 +96,11 @@ pub fn host(host: &mut HostSettings, features: &HostFeatures) -> Result<Vec<Stri
         if name.is_empty() || !known {
             return invalid(format!("bad format for add-host: \"{extra}\""));
         }
+        if address == "host-gateway" {
+            warnings.push(format!(
+                "\"{extra}\" is left out of /etc/hosts: without a bridge network there is no gateway to the host."
+            ));
+        }
     }
     for (what, list) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
         if let Err(error) = oci::normalise_capabilities(list) {

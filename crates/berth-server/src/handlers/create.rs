@@ -94,6 +94,11 @@ fn adapt(body: &mut ContainerCreateBody, version: ApiVersion) -> Result<Vec<Stri
         }
         host.console_size = [0, 0];
     }
+    if host.resources.kernel_memory > 0 || host.resources.kernel_memory_tcp > 0 {
+        // The kernel has no such limits any more (Linux 5.16 for memory, cgroup v2 for TCP buffers).
+        warnings
+            .push("Limits of kernel memory are not applied: kernels have dropped them.".to_owned());
+    }
     if !version.at_least(43) {
         host.annotations.clear();
     }
