@@ -1,10 +1,12 @@
 //! `bench`: Berth beside Docker and Podman in one run, as ratios of medians.
 //!
 //! All engines have directories of their own, the same image, and take turns round by round, so
-//! that a noisy machine is noisy for all of them.
+//! that a noisy machine is noisy for all of them. A turn begins when the machine is quiet: what an engine
+//! still does after it has answered is not put on the next one's bill. What each keeps in `/run` is on a tmpfs.
 
 mod engines;
 mod memory;
+mod quiet;
 mod table;
 
 use std::fs;
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use berth_testkit::{images, needs};
+use berth_testkit::{images, needs, scratch};
 
 use crate::cargo::{cargo, output_directory};
 use crate::deps;
@@ -27,6 +29,10 @@ const ROUNDS_OF_MANY: usize = 3;
 
 /// Containers started at once.
 const AT_ONCE: usize = 50;
+
+/// A tmpfs on every machine. State that is gone after a reboot anyway is on one in practice (`/run`), and on
+/// this machine `/run` may be something else.
+const VOLATILE: &str = "/dev/shm";
 
 /// Page that keeps the result.
 const PAGE: &str = "docs/performance.md";
@@ -57,6 +63,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !needs::is_root() {
         bail!("bench needs root: it starts engines");
     }
+    scratch::keep_run_in(Path::new(VOLATILE));
     deps::for_bench()?;
     let binary = output_directory("release")?.join("berth");
     let wanted = |name: &str| only.is_none_or(|names| names.split(',').any(|one| one == name));
@@ -142,6 +149,7 @@ fn turns(
     let mut times: Vec<Vec<Duration>> = vec![Vec::new(); contenders.len()];
     for round in 0..=rounds {
         for (one, times) in contenders.iter().zip(&mut times) {
+            quiet::wait();
             let time = work(one).with_context(|| format!("{}: {title}", one.title))?;
             if round > 0 {
                 times.push(time);

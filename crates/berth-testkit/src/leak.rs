@@ -19,14 +19,20 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// The directory of run-time state: beneath the root, or where a link there leads.
+    fn run(&self) -> PathBuf {
+        let run = self.root.join("run");
+        fs::read_link(&run).unwrap_or(run)
+    }
+
     /// Mount points beneath the root in this mount namespace.
     pub fn mounts(&self) -> Vec<String> {
-        let prefix = format!("{}/", self.root.display());
+        let prefixes = [&self.root, &self.run()].map(|path| format!("{}/", path.display()));
         fs::read_to_string("/proc/self/mountinfo")
             .unwrap_or_default()
             .lines()
             .filter_map(|line| line.split(' ').nth(4).map(str::to_owned))
-            .filter(|point| point.starts_with(&prefix))
+            .filter(|point| prefixes.iter().any(|prefix| point.starts_with(prefix)))
             .collect()
     }
 
@@ -85,12 +91,13 @@ impl Scope {
         for point in self.mounts().iter().rev() {
             let _busy = rustix::mount::unmount(Path::new(point), UnmountFlags::DETACH);
         }
+        drop(fs::remove_dir_all(self.run()));
         drop(fs::remove_dir_all(&self.root));
     }
 
     // dockerd binds its data directory onto itself and mounts the host's network namespace.
     fn is_own_mount(&self, point: &str) -> bool {
-        [self.root.join("data"), self.root.join("run/netns/default")]
+        [self.root.join("data"), self.run().join("netns/default")]
             .iter()
             .any(|own| own.as_os_str() == point)
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::leak::Scope;
@@ -11,10 +12,21 @@ const PREFIX: &str = "bt";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+static VOLATILE: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on, `run` beneath each new directory leads into `place`: a tmpfs, as `/run` is where systemd runs.
+///
+/// The first call decides.
+pub fn keep_run_in(place: &Path) {
+    VOLATILE.get_or_init(|| place.to_owned());
+}
+
 /// A directory that is removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    /// What `run` leads to, when that is elsewhere.
+    run: Option<PathBuf>,
 }
 
 impl Scratch {
@@ -26,7 +38,16 @@ impl Scratch {
         if let Err(error) = fs::create_dir_all(&path) {
             panic!("create {}: {error}", path.display());
         }
-        Self { path }
+        let run = VOLATILE.get().map(|place| {
+            let run = place.join(path.file_name().unwrap_or_default());
+            let made = fs::create_dir(&run)
+                .and_then(|()| std::os::unix::fs::symlink(&run, path.join("run")));
+            if let Err(error) = made {
+                panic!("create {}: {error}", run.display());
+            }
+            run
+        });
+        Self { path, run }
     }
 
     /// Where it is.
@@ -59,6 +80,9 @@ impl Default for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.path));
+        if let Some(run) = &self.run {
+            drop(fs::remove_dir_all(run));
+        }
     }
 }
 
