@@ -52,6 +52,8 @@ pub const DEV_SIZE: &str = "65536k";
 pub const STOP_TIMEOUT_DEFAULT: i64 = 10;
 /// Time after SIGKILL in which the kernel has to end a process before we say it did not.
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
+/// How long a monitor whose run has ended may take to clean up before it is asked what keeps it.
+pub const MONITOR_GOES: Duration = Duration::from_millis(100);
 /// First pause before a restart.
 pub const RESTART_DELAY_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause before a restart.

@@ -153,6 +153,14 @@ impl ImageStore {
             })
     }
 
+    /// Removes a directory of the data root off the path of an answer; one that is not there is fine.
+    ///
+    /// # Errors
+    /// When it cannot be renamed into the trash.
+    pub fn discard(&self, directory: &Path) -> Result<()> {
+        self.inner.layers.trash.throw(directory).map(drop)
+    }
+
     /// Waits until everything that was removed is off the disk.
     pub fn wait_for_trash(&self) {
         self.inner.layers.trash.wait();

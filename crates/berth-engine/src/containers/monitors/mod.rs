@@ -221,6 +221,13 @@ impl Monitors {
 
 /// Ends what runs under a monitor, and waits for the monitor to have cleaned up.
 async fn end(handle: &MonitorHandle) {
+    // A monitor whose run has ended goes by itself; a question would only keep it.
+    if tokio::time::timeout(limits::MONITOR_GOES, handle.gone())
+        .await
+        .is_ok()
+    {
+        return;
+    }
     let over = handle
         .status()
         .await

@@ -138,7 +138,8 @@ impl Core {
             errors.push(failed("remove the root file system", error.kind(), &error));
         }
         let data = self.host.container_data(id);
-        if let Err(error) = berth_sys::fs::remove_dir_all(&data) {
+        // A log may be large: its blocks are freed off the path of the answer.
+        if let Err(error) = self.images.discard(&data) {
             errors.push(failed("remove the container's files", error.kind(), &error));
         }
         match errors.len() {
