@@ -18,3 +18,6 @@ pub(super) const SETTINGS_FILE: u64 = 1024 * 1024;
 pub(super) const GROUP_FILE: u64 = 16 * 1024 * 1024;
 /// Clients that may wait for being accepted.
 pub(super) const BACKLOG: i32 = 1024;
+
+/// How long another daemon at our socket may take to answer before it counts as busy and alive.
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(3);

@@ -3,13 +3,14 @@
 //! A unix socket is bound under a name of its own, gets its permissions, and is then renamed into place:
 //! nobody ever finds it open to more than it should be, and a stale one is replaced in one step.
 
-use super::limits::{BACKLOG, GROUP_FILE};
+use super::limits::{ANSWER_WAIT, BACKLOG, GROUP_FILE};
 use anyhow::{Context, Result, bail};
 use berth_api::Host;
 use berth_server::Listener;
 use berth_sys::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 /// Members of this group may use the engine; it is Docker's, so that one membership serves both.
@@ -47,19 +48,41 @@ pub(super) async fn check(host: &Host) -> Result<()> {
     if !found.file_type().is_socket() {
         bail!("{} exists and is not a socket", path.display());
     }
-    match UnixStream::connect(path).await {
-        Ok(_) => bail!("another daemon listens at {}", path.display()),
-        // Reset: a daemon that died just now took our connection with it.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
-            ) =>
-        {
-            Ok(())
-        }
+    match answers(path).await {
+        Ok(true) => bail!("another daemon listens at {}", path.display()),
+        Ok(false) => Ok(()),
         Err(error) => Err(error)
             .with_context(|| format!("find out whether a daemon listens at {}", path.display())),
+    }
+}
+
+/// Whether somebody lives behind the socket.
+///
+/// A connection alone says little: a daemon that is being killed, or a child it was just starting, keeps the
+/// socket open for a moment and takes the connection along when it ends.
+async fn answers(path: &Path) -> io::Result<bool> {
+    let gone = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::NotFound
+        )
+    };
+    let asked = async {
+        let mut stream = UnixStream::connect(path).await?;
+        stream
+            .write_all(b"GET /_ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await?;
+        stream.read(&mut [0_u8; 1]).await
+    };
+    match tokio::time::timeout(ANSWER_WAIT, asked).await {
+        Ok(Ok(length)) => Ok(length > 0),
+        Ok(Err(error)) if gone(&error) => Ok(false),
+        Ok(Err(error)) => Err(error),
+        // Somebody holds it who is too busy to answer.
+        Err(_) => Ok(true),
     }
 }
 
