@@ -11,20 +11,27 @@ use anyhow::{Context, Result, bail};
 use berth_testkit::images;
 
 /// Which crates a crate may use: the table of ARCHITECTURE.md, section 2.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("berth-types", &[]),
     ("berth-sys", &["berth-types"]),
     ("berth-api", &["berth-types"]),
     ("berth-runtime", &["berth-types", "berth-sys"]),
+    ("berth-net", &["berth-types", "berth-sys"]),
     (
         "berth-monitor",
-        &["berth-types", "berth-sys", "berth-runtime"],
+        &["berth-types", "berth-sys", "berth-runtime", "berth-net"],
     ),
     ("berth-hello", &[]),
     ("berth-image", &["berth-types", "berth-sys", "berth-hello"]),
     (
         "berth-engine",
-        &["berth-types", "berth-sys", "berth-image", "berth-monitor"],
+        &[
+            "berth-types",
+            "berth-sys",
+            "berth-image",
+            "berth-monitor",
+            "berth-net",
+        ],
     ),
     (
         "berth-server",

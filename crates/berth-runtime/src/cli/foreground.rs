@@ -17,7 +17,7 @@ const SIGCHLD: i32 = 17;
 const SIGWINCH: i32 = 28;
 const SIGURG: i32 = 23;
 
-/// The foreground before the program starts: signals are held back from here on.
+/// The foreground: signals are held back from before the program starts, so that none is lost or ends us.
 #[derive(Debug)]
 pub(super) struct Foreground {
     signals: OwnedFd,
@@ -25,9 +25,14 @@ pub(super) struct Foreground {
 }
 
 impl Foreground {
+    /// Holds signals back; a process that is started from here on has none blocked all the same.
+    pub(super) fn hold_signals() -> Result<(), Failure> {
+        Ok(signal::block_all()?)
+    }
+
     /// Holds signals back, and sets our own terminal to raw mode when the program has one.
     pub(super) fn enter(console: Option<OwnedFd>) -> Result<Self, Failure> {
-        signal::block_all()?;
+        Self::hold_signals()?;
         let signals = signal::signal_fd_all()?;
         let terminal = match console {
             Some(master) => {
@@ -51,10 +56,12 @@ impl Foreground {
         let mut output_open = self.terminal.is_some();
         let status = loop {
             let master = self.terminal.as_ref().map(|(master, _)| master);
-            let mut entries = vec![PollFd::from_borrowed_fd(
-                self.signals.as_fd(),
-                PollFlags::IN,
-            )];
+            // The end is told by the pidfd: a SIGCHLD may have come before signals were held back, or stand for
+            // several children at once.
+            let mut entries = vec![
+                PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+            ];
             if let Some(master) = master {
                 if output_open {
                     entries.push(PollFd::from_borrowed_fd(master.as_fd(), PollFlags::IN));
@@ -76,7 +83,7 @@ impl Foreground {
                 .collect();
             drop(entries);
             if let Some(master) = master {
-                let mut index = 1;
+                let mut index = 2;
                 if output_open {
                     if ready[index] {
                         // The end of a terminal is EIO: its last user has gone.
@@ -92,6 +99,9 @@ impl Foreground {
                 && let Some(status) = self.pass_signals(pid, pidfd)?
             {
                 break status;
+            }
+            if ready[1] {
+                break reap(pid)?;
             }
         };
         if let Some((master, _)) = &self.terminal {

@@ -48,6 +48,9 @@ pub(super) fn exec(call: &Call<'_>) -> Result<u8, Failure> {
     let detached = call.flags.has("detach");
     let terminal = process.terminal().unwrap_or(false);
     check_console(call, terminal, detached)?;
+    if !detached {
+        Foreground::hold_signals()?;
+    }
     let running = crate::exec(ExecRequest {
         state_root: call.global.root.clone(),
         id: call.id()?.to_owned(),

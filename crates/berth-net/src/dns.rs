@@ -1,0 +1,1 @@
+//! Answers to names inside a container: the responder that the monitor runs.

@@ -1,0 +1,1 @@
+//! Filtering, translation and published ports: one nftables table of sets and maps.

@@ -1,0 +1,14 @@
+//! Networks as the kernel has them: links, namespaces, addresses, filtering, published ports, and answers to names.
+//!
+//! Everything here is synchronous. What is wanted is decided by pure functions over plain data ([`address`],
+//! the plans of [`firewall`]); what carries it out speaks netlink and nothing else, without any program on the path.
+//! It knows no records, no containers and no daemon: the engine says which networks and endpoints there shall be.
+//! The monitor uses only [`dns`].
+
+pub mod address;
+pub mod dns;
+pub mod firewall;
+pub mod limits;
+pub mod link;
+pub mod netlink;
+pub mod sandbox;

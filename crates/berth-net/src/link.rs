@@ -1,0 +1,1 @@
+//! Bridges, veth pairs, macvlan and ipvlan links, addresses and routes.

@@ -1,0 +1,1 @@
+//! The netlink connections everything else speaks by.
