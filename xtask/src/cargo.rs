@@ -15,13 +15,18 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     visibly(&mut command)
 }
 
-/// Shows the command, runs it and fails when it fails.
-pub(crate) fn visibly(command: &mut Command) -> Result<()> {
+/// A command as one would type it.
+pub(crate) fn line_of(command: &Command) -> String {
     let words: Vec<String> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let line = words.join(" ");
+    words.join(" ")
+}
+
+/// Shows the command, runs it and fails when it fails.
+pub(crate) fn visibly(command: &mut Command) -> Result<()> {
+    let line = line_of(command);
     eprintln!("+ {line}");
     let status = command
         .status()

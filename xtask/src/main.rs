@@ -9,6 +9,7 @@ mod test;
 mod test_images;
 mod test_vm;
 mod tidy;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use berth_testkit::{images, scratch};
 
-use crate::cargo::{cargo, visibly};
-use crate::{deps, tidy};
+use crate::cargo::cargo;
+use crate::{deps, tidy, watch};
 
 /// Tests wait for other processes most of the time: more of them than there are processors.
 const THREADS_PER_PROCESSOR: usize = 3;
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         eprintln!("removed what an earlier run left in {}", path.display());
     }
     let tests = step(start, "tests", || {
-        visibly(&mut cargo_test(&["--workspace", "--no-fail-fast"]))
+        watch::tests(&mut cargo_test(&["--workspace", "--no-fail-fast"]))
     });
     let left = scratch::sweep();
     tests?;
@@ -49,7 +49,7 @@ pub(crate) fn check(arguments: &[String]) -> Result<()> {
     let start = Instant::now();
     rules(start)?;
     step(start, "tests beside the code", || {
-        visibly(&mut cargo_test(&["--workspace", "--lib"]))
+        watch::tests(&mut cargo_test(&["--workspace", "--lib"]))
     })
 }
 

@@ -46,6 +46,14 @@ pub fn is_alive(pid: i32) -> bool {
     parent_and_state(pid).is_some_and(|(_, state)| state != 'Z' && state != 'X')
 }
 
+/// Processes whose parent is `pid`.
+pub fn children(pid: i32) -> Vec<i32> {
+    all()
+        .into_iter()
+        .filter(|child| parent_and_state(*child).is_some_and(|(parent, _)| parent == pid))
+        .collect()
+}
+
 /// All descendants of `pid`, without itself.
 pub fn descendants(pid: i32) -> Vec<i32> {
     let parents: Vec<(i32, i32)> = all()
