@@ -1,0 +1,6 @@
+//! What the crate makes of a real kernel, each test alone in fresh network namespaces.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod link;
+mod namespace;

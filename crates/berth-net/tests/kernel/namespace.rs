@@ -1,0 +1,105 @@
+//! Fresh network namespaces that play hosts and peers, and programs run inside them.
+//!
+//! A namespace is a descriptor and nothing else, so whatever happens to the test, the kernel takes it away with
+//! everything in it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use berth_sys::{namespace, network};
+
+/// One network namespace, alive as long as this value.
+#[derive(Debug)]
+pub struct Namespace {
+    descriptor: OwnedFd,
+}
+
+impl Namespace {
+    /// A new one, with loopback up.
+    pub fn new() -> Self {
+        let descriptor = std::thread::spawn(|| {
+            namespace::unshare(namespace::Kind::Network.flag()).unwrap();
+            network::bring_up_loopback().unwrap();
+            namespace::open(Path::new("/proc/thread-self/ns/net")).unwrap()
+        })
+        .join()
+        .unwrap();
+        Self { descriptor }
+    }
+
+    /// Runs `work` in a thread inside; a panic there is a panic here.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let inside = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    namespace::enter(&self.descriptor, namespace::Kind::Network).unwrap();
+                    work()
+                })
+                .join()
+        });
+        match inside {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Runs a program inside and waits for its end; the line is split at spaces.
+    pub fn try_command(&self, line: &str) -> Output {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        self.run(move || {
+            Command::new(&words[0])
+                .args(&words[1..])
+                .output()
+                .unwrap_or_else(|cause| panic!("{}: {cause}", words.join(" ")))
+        })
+    }
+
+    /// As [`Namespace::try_command`]; anything but success is a panic. The answer is its standard output.
+    pub fn command(&self, line: &str) -> String {
+        let output = self.try_command(line);
+        assert!(
+            output.status.success(),
+            "{line}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Joins this namespace and `other` by a veth pair with these addresses (`192.0.2.1/24`), both ends up.
+    ///
+    /// `link` is the name of the end here, `peer` of the end there.
+    #[allow(dead_code)]
+    pub fn join(&self, link: &str, address: &str, other: &Self, peer: &str, peer_address: &str) {
+        self.command(&format!("ip link add {link} type veth peer name {peer}"));
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&other.descriptor);
+        let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
+        self.command(&format!("ip link set {peer} netns {path}"));
+        for (namespace, name, address) in [(self, link, address), (other, peer, peer_address)] {
+            let nodad = if address.contains(':') { " nodad" } else { "" };
+            namespace.command(&format!("ip addr add {address} dev {name}{nodad}"));
+            namespace.command(&format!("ip link set {name} up"));
+        }
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Runs `test` in a thread inside a fresh network namespace with loopback up.
+pub fn alone(test: impl FnOnce() + Send) {
+    Namespace::new().run(test);
+}
+
+/// Waits until `condition` holds; panics with `what` when it does not within ten seconds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
