@@ -40,8 +40,8 @@ pub use auth::{AuthConfig, AuthError, AuthResponse};
 pub use client::{
     AttachOptions, ByteStream, Client, ClientError, ContainerListOptions, ContainerRemoveOptions,
     ContainerWaiting, EventsOptions, Hijacked, HijackedReader, Host, HostError, ImageListOptions,
-    ImageRemoveOptions, JsonStream, LogStream, LogsOptions, PullOptions, StatsOptions, StopOptions,
-    WaitCondition,
+    ImageRemoveOptions, JsonStream, LoadOptions, LogStream, LogsOptions, PullOptions, StatsOptions,
+    StopOptions, WaitCondition,
 };
 pub use container_action::{
     ContainerPruneReport, ContainerTopResponse, ContainerUpdateBody, ContainerUpdateResponse,
@@ -75,7 +75,9 @@ pub use mount::{
 };
 pub use network::{
     ConfigReference, EndpointIpamConfig, EndpointResource, EndpointSettings, Ipam, IpamConfig,
-    NetworkAddress, NetworkInspect, NetworkSettings, NetworkingConfig,
+    NetworkAddress, NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse,
+    NetworkDisconnectRequest, NetworkInspect, NetworkPruneReport, NetworkSettings,
+    NetworkingConfig, PortExposure,
 };
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
 pub use query::{Query, QueryError, decode as decode_query_text};

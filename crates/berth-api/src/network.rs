@@ -87,6 +87,70 @@ wire! {
         labels: BTreeMap<String, String> = "Labels";
     }
 
+    /// A network as asked for.
+    pub struct NetworkCreateRequest {
+        name: String = "Name";
+        /// Accepted before API 1.44 and without a meaning: a name in use is always refused.
+        check_duplicate: Option<bool> = "CheckDuplicate" omitempty;
+        driver: String = "Driver";
+        scope: String = "Scope";
+        /// Since API 1.48.
+        enable_ipv4: Option<bool> = "EnableIPv4" omitempty;
+        enable_ipv6: Option<bool> = "EnableIPv6" omitempty;
+        ipam: Option<Ipam> = "IPAM";
+        internal: bool = "Internal";
+        attachable: bool = "Attachable";
+        ingress: bool = "Ingress";
+        config_only: bool = "ConfigOnly";
+        config_from: Option<ConfigReference> = "ConfigFrom";
+        options: Option<BTreeMap<String, String>> = "Options";
+        labels: Option<BTreeMap<String, String>> = "Labels";
+    }
+
+    /// The network that was created.
+    pub struct NetworkCreateResponse {
+        id: String = "Id";
+        warning: String = "Warning";
+    }
+
+    /// A container that joins a network.
+    pub struct NetworkConnectRequest {
+        container: String = "Container";
+        endpoint_config: Option<EndpointSettings> = "EndpointConfig" omitempty;
+    }
+
+    /// A container that leaves a network.
+    pub struct NetworkDisconnectRequest {
+        container: String = "Container";
+        force: bool = "Force";
+    }
+
+    /// Networks that were removed because nothing used them.
+    pub struct NetworkPruneReport {
+        /// Their names.
+        networks_deleted: Option<Vec<String>> = "NetworksDeleted";
+    }
+
+    /// Who can reach one published port; this engine's own addition to the API.
+    pub struct PortExposure {
+        /// Id of the container.
+        container: String = "Container";
+        /// Name of the container.
+        name: String = "Name";
+        /// Name of the network it is reached through.
+        network: String = "Network";
+        container_port: u16 = "ContainerPort";
+        protocol: String = "Protocol";
+        host_ip: String = "HostIp";
+        host_port: u16 = "HostPort";
+        /// The policy that decides: `compat`, `firewall` or `loopback`.
+        policy: String = "Policy";
+        /// `host`, `network` (those who reach the host's addresses), `firewall` (as the host's own rules say).
+        reach: String = "Reach";
+        /// Why, in a sentence.
+        reason: String = "Reason";
+    }
+
     /// Address management of a network.
     pub struct Ipam {
         driver: String = "Driver";

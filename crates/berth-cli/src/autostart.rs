@@ -27,11 +27,20 @@ const MAX_LOG: u64 = 8 * 1024 * 1024;
 const LOG_TAIL: u64 = 4096;
 
 /// Makes sure that an engine listens at the default socket. Users who are not root cannot start one
-/// there; for them, and when something else is in the way, the request itself tells.
-pub(crate) fn ensure_listening(socket: &Path) -> Result<(), Failure> {
-    if !nobody_listens(socket) || !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
+/// there; for them, and when something else is in the way, the request itself tells. The answer is
+/// the connection that was made to look, if an engine ran already.
+pub(crate) fn ensure_listening(socket: &Path) -> Result<Option<UnixStream>, Failure> {
+    let found = match connect(socket) {
+        Looked::Listens(found) => Some(found),
+        Looked::Unclear => None,
+        Looked::Nobody if !rustix::process::geteuid().is_root() => None,
+        Looked::Nobody => return start_once(socket).map(|()| None),
+    };
+    Ok(found)
+}
+
+/// Starts an engine unless another client just did.
+fn start_once(socket: &Path) -> Result<(), Failure> {
     let directory = socket.parent().unwrap_or(Path::new("/run"));
     make_directory(directory, 0o755)?;
     let lock_path = directory.join("autostart.lock");
@@ -44,19 +53,26 @@ pub(crate) fn ensure_listening(socket: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("open {}: {error}", lock_path.display())))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
         .map_err(|error| Failure::new(format!("lock {}: {error}", lock_path.display())))?;
-    if nobody_listens(socket) {
+    if matches!(connect(socket), Looked::Nobody) {
         start()?;
     }
     Ok(())
 }
 
-fn nobody_listens(socket: &Path) -> bool {
+/// What is behind a socket's path.
+enum Looked {
+    Listens(UnixStream),
+    Nobody,
+    /// There is something, but it is not for us to say what.
+    Unclear,
+}
+
+fn connect(socket: &Path) -> Looked {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
     match UnixStream::connect(socket) {
-        Ok(_) => false,
-        Err(error) => matches!(
-            error.kind(),
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
-        ),
+        Ok(stream) => Looked::Listens(stream),
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Looked::Nobody,
+        Err(_) => Looked::Unclear,
     }
 }
 
@@ -173,11 +189,11 @@ mod tests {
     fn a_listener_is_noticed_and_its_absence_too() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
-        assert!(nobody_listens(&path));
+        assert!(matches!(connect(&path), Looked::Nobody));
         let listener = UnixListener::bind(&path).expect("binds");
-        assert!(!nobody_listens(&path));
+        assert!(matches!(connect(&path), Looked::Listens(_)));
         drop(listener);
-        assert!(nobody_listens(&path));
+        assert!(matches!(connect(&path), Looked::Nobody));
     }
 
     #[test]

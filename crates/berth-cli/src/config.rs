@@ -33,6 +33,12 @@ pub(crate) struct ConfigFile {
     /// Default format of `stats`.
     #[serde(rename = "statsFormat")]
     pub(crate) stats_format: String,
+    /// Default format of `network ls`.
+    #[serde(rename = "networksFormat")]
+    pub(crate) networks_format: String,
+    /// Filters of every prune.
+    #[serde(rename = "pruneFilters")]
+    pub(crate) prune_filters: Vec<String>,
     /// Keys that detach.
     #[serde(rename = "detachKeys")]
     pub(crate) detach_keys: String,

@@ -123,6 +123,19 @@ impl Flag {
         )
     }
 
+    /// Names with values; a word alone is a name with an empty one.
+    pub(crate) const fn map(long: &'static str, help: &'static str) -> Self {
+        Self::base(
+            long,
+            None,
+            Kind::Many {
+                value: "map",
+                check: None,
+            },
+            help,
+        )
+    }
+
     /// A list of checked values.
     pub(crate) const fn many(
         long: &'static str,

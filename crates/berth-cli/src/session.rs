@@ -9,7 +9,9 @@ use berth_api::{ApiVersion, Client, ClientError, Host};
 
 use crate::autostart;
 use crate::config::ConfigFile;
+use crate::detach_keys;
 use crate::failure::Failure;
+use crate::flags::Parsed;
 use crate::program::Program;
 
 /// Where an engine listens that was started without options.
@@ -108,18 +110,18 @@ impl Session {
                 "connect to {host}: TLS is not available in this version; use a unix socket or a plain tcp address"
             )));
         }
-        if default && std::env::var_os("BERTH_NO_AUTOSTART").is_none() {
-            autostart::ensure_listening(Path::new(DEFAULT_SOCKET))?;
+        let socket = if default && std::env::var_os("BERTH_NO_AUTOSTART").is_none() {
+            autostart::ensure_listening(Path::new(DEFAULT_SOCKET))?
+        } else {
+            None
+        };
+        let headers = self.config()?.http_headers.iter();
+        let mut client = Client::new(host)
+            .with_headers(headers.map(|(name, value)| (name.as_str(), value.as_str())))
+            .map_err(|error| self.failure(error))?;
+        if let Some(socket) = socket {
+            client = client.with_socket(socket);
         }
-        let headers = &self.config()?.http_headers;
-        if !headers.is_empty() {
-            let names: Vec<&str> = headers.keys().map(String::as_str).collect();
-            self.warning(&format!(
-                "HttpHeaders of the configuration file are not sent by this version: {}",
-                names.join(", ")
-            ));
-        }
-        let client = Client::new(host);
         match std::env::var("DOCKER_API_VERSION") {
             Ok(version) if !version.is_empty() => {
                 let version: ApiVersion = version
@@ -130,6 +132,16 @@ impl Session {
             }
             _ => Ok(client),
         }
+    }
+
+    /// The keys that detach, by flag or configuration: as written, and as bytes.
+    pub(crate) fn detach_keys(&self, parsed: &Parsed) -> Result<(String, Vec<u8>), Failure> {
+        let keys = match parsed.text("detach-keys") {
+            "" => self.config()?.detach_keys.clone(),
+            keys => keys.to_owned(),
+        };
+        let bytes = detach_keys::parse(&keys)?;
+        Ok((keys, bytes))
     }
 
     /// Tells an error of the engine in the words users know.

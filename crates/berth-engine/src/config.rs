@@ -70,6 +70,8 @@ pub struct Config {
     pub debug: bool,
     /// Layers fetched at once per pull.
     pub concurrent_downloads: usize,
+    /// Attempts for each request or download before a pull fails.
+    pub download_attempts: u32,
     /// Proxy for requests to registries over http.
     pub http_proxy: Option<String>,
     /// Proxy for requests to registries over https.
@@ -108,6 +110,7 @@ impl Config {
             labels: Vec::new(),
             debug: false,
             concurrent_downloads: 3,
+            download_attempts: 5,
             http_proxy: None,
             https_proxy: None,
             no_proxy: None,

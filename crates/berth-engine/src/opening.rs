@@ -121,6 +121,8 @@ fn prepare(config: &Config) -> Result<(Roots, Records, ImageStore, HostFeatures)
             https_proxy: config.https_proxy.clone(),
             no_proxy: config.no_proxy.clone(),
             user_agent: format!("berth/{}", crate::system::VERSION),
+            concurrent_downloads: config.concurrent_downloads,
+            download_attempts: config.download_attempts,
             ..RegistrySettings::default()
         },
         ..Settings::default()

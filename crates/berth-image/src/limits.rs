@@ -58,10 +58,10 @@ pub const PIPE_CHUNK_BYTES: usize = 256 << 10;
 /// Pieces of a download between the network and the decompressing thread.
 pub const DOWNLOAD_QUEUE: usize = 16;
 
-/// Layers that one pull downloads at a time, as Docker does.
+/// Layers that one pull downloads at a time unless the settings say otherwise, as Docker does.
 pub const DOWNLOADS_PER_PULL: usize = 3;
-/// Attempts for one request or one download before it fails.
-pub const ATTEMPTS_MAX: u32 = 5;
+/// Attempts for one request or one download before it fails, unless the settings say otherwise.
+pub const DOWNLOAD_ATTEMPTS: u32 = 5;
 /// Wait before the second attempt; doubled for each further one.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// Longest wait between two attempts, also when the registry asks for more.

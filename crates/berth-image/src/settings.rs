@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use berth_types::Platform;
 
+use crate::limits;
+
 /// Settings of an image store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -23,7 +25,7 @@ impl Default for Settings {
 }
 
 /// How registries are reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistrySettings {
     /// Mirrors of docker.io, tried in order before it (`registry-mirrors` of Docker's daemon.json). A URL
     /// such as `https://mirror.example` or `http://127.0.0.1:5000`; a path is put in front of the repository.
@@ -43,4 +45,25 @@ pub struct RegistrySettings {
     pub no_proxy: Option<String>,
     /// `User-Agent` of every request; a default is used when empty.
     pub user_agent: String,
+    /// Layers that one pull downloads at a time; one is the least.
+    pub concurrent_downloads: usize,
+    /// Attempts for one request or one download before it fails; one is the least.
+    pub download_attempts: u32,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self {
+            mirrors: Vec::new(),
+            mirrors_of: Vec::new(),
+            insecure: Vec::new(),
+            certificate_files: Vec::new(),
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: None,
+            user_agent: String::new(),
+            concurrent_downloads: limits::DOWNLOADS_PER_PULL,
+            download_attempts: limits::DOWNLOAD_ATTEMPTS,
+        }
+    }
 }

@@ -34,11 +34,19 @@ impl Socket {
     }
 }
 
-/// Opens a connection and drives it in a task of its own.
-pub(super) async fn open(host: &Host) -> Result<SendRequest<Body>, ClientError> {
-    let socket = Socket::open(host)
-        .await
-        .map_err(|source| ClientError::connect(host, source))?;
+/// Opens a connection, over `socket` if there is one, and drives it in a task of its own.
+pub(super) async fn open(
+    host: &Host,
+    socket: Option<std::os::unix::net::UnixStream>,
+) -> Result<SendRequest<Body>, ClientError> {
+    let opened = match socket {
+        Some(socket) => socket
+            .set_nonblocking(true)
+            .and_then(|()| UnixStream::from_std(socket))
+            .map(Socket::Unix),
+        None => Socket::open(host).await,
+    };
+    let socket = opened.map_err(|source| ClientError::connect(host, source))?;
     let (sender, connection) = http1::handshake(TokioIo::new(socket))
         .await
         .map_err(|source| ClientError::Exchange {

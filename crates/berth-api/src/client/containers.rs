@@ -376,13 +376,21 @@ impl Client {
         height: u32,
         width: u32,
     ) -> Result<(), ClientError> {
+        self.resize(path(id, "/resize"), height, width).await
+    }
+
+    /// Sets the size of the terminal behind `path`.
+    pub(super) async fn resize(
+        &self,
+        path: String,
+        height: u32,
+        width: u32,
+    ) -> Result<(), ClientError> {
         let mut query = Query::new();
         query
             .add("h", height.to_string())
             .add("w", width.to_string());
-        self.done(Call::post(path(id, "/resize"), &query))
-            .await
-            .map(drop)
+        self.done(Call::post(path, &query)).await.map(drop)
     }
 
     /// Changes a container's limits and restart policy.

@@ -57,6 +57,14 @@ pub enum ClientError {
         /// What is wrong with it.
         source: http::Error,
     },
+    /// A header that was asked for cannot be written as HTTP.
+    #[error("header {name:?} cannot be sent")]
+    Header {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: http::Error,
+    },
     /// The engine refused.
     #[error("{message}")]
     Api {

@@ -50,13 +50,7 @@ impl Client {
 
     /// Sets the size of its terminal.
     pub async fn exec_resize(&self, id: &str, height: u32, width: u32) -> Result<(), ClientError> {
-        let mut query = Query::new();
-        query
-            .add("h", height.to_string())
-            .add("w", width.to_string());
-        self.done(Call::post(path(id, "/resize"), &query))
-            .await
-            .map(drop)
+        self.resize(path(id, "/resize"), height, width).await
     }
 
     /// Tells its state and exit code.

@@ -4,9 +4,10 @@ use super::containers::add_filters;
 use super::{ByteStream, Call, Client, ClientError, JsonStream};
 use crate::query::{Query, encode_path};
 use crate::{
-    AuthConfig, Filters, ImageDeleteResponseItem, ImageHistoryItem, ImageInspect, ImageSummary,
-    JsonMessage,
+    AuthConfig, Filters, ImageDeleteResponseItem, ImageHistoryItem, ImageInspect, ImagePruneReport,
+    ImageSummary, JsonMessage, OciPlatform,
 };
+use berth_types::Platform;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
@@ -46,6 +47,34 @@ pub struct PullOptions {
     pub auth: Option<AuthConfig>,
 }
 
+/// What is loaded from an archive.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Without progress.
+    pub quiet: bool,
+    /// Only these platforms of images that have several; all if none is given.
+    pub platforms: Vec<Platform>,
+}
+
+/// A platform as the query parameter `platform` has it.
+fn platform_text(platform: &Platform) -> String {
+    let wire = OciPlatform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
+        ..OciPlatform::default()
+    };
+    serde_json::to_string(&wire).expect("wire types always serialise")
+}
+
+fn platform_query(platform: Option<&Platform>) -> Query {
+    let mut query = Query::new();
+    if let Some(platform) = platform {
+        query.add("platform", platform_text(platform));
+    }
+    query
+}
+
 fn path(name: &str, action: &str) -> String {
     format!("/images/{}{action}", encode_path(name))
 }
@@ -74,14 +103,22 @@ impl Client {
     }
 
     /// The same as the engine's own JSON, for output that keeps unknown fields and order.
-    pub async fn image_inspect_raw(&self, name: &str) -> Result<serde_json::Value, ClientError> {
-        self.json(Call::get(path(name, "/json"), &Query::new()))
+    pub async fn image_inspect_raw(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<serde_json::Value, ClientError> {
+        self.json(Call::get(path(name, "/json"), &platform_query(platform)))
             .await
     }
 
     /// Tells how an image was made, newest step first.
-    pub async fn image_history(&self, name: &str) -> Result<Vec<ImageHistoryItem>, ClientError> {
-        self.json(Call::get(path(name, "/history"), &Query::new()))
+    pub async fn image_history(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<ImageHistoryItem>, ClientError> {
+        self.json(Call::get(path(name, "/history"), &platform_query(platform)))
             .await
     }
 
@@ -107,6 +144,13 @@ impl Client {
         self.json(Call::delete(path(name, ""), &query)).await
     }
 
+    /// Removes images without a name that no container uses (with the filter `dangling=false`: all such).
+    pub async fn image_prune(&self, filters: &Filters) -> Result<ImagePruneReport, ClientError> {
+        let mut query = Query::new();
+        add_filters(&mut query, filters);
+        self.json(Call::post("/images/prune", &query)).await
+    }
+
     /// Fetches an image from its registry. An error can also be the last object of the stream.
     pub async fn image_pull(
         &self,
@@ -128,10 +172,13 @@ impl Client {
     pub async fn image_load(
         &self,
         archive: impl AsyncRead + Send + 'static,
-        quiet: bool,
+        options: &LoadOptions,
     ) -> Result<JsonStream<JsonMessage>, ClientError> {
         let mut query = Query::new();
-        query.add("quiet", if quiet { "1" } else { "0" });
+        query.add("quiet", if options.quiet { "1" } else { "0" });
+        for platform in &options.platforms {
+            query.add("platform", platform_text(platform));
+        }
         let chunks =
             ReaderStream::with_capacity(archive, 128 * 1024).map(|chunk| chunk.map(Frame::data));
         let body = BodyExt::boxed_unsync(StreamBody::new(chunks));

@@ -22,7 +22,7 @@ pub use containers::{
 pub use error::ClientError;
 pub use hijack::{Hijacked, HijackedReader};
 pub use host::{Host, HostError};
-pub use images::{ImageListOptions, ImageRemoveOptions, PullOptions};
+pub use images::{ImageListOptions, ImageRemoveOptions, LoadOptions, PullOptions};
 pub use stream::{ByteStream, JsonStream, LogStream};
 pub use system::EventsOptions;
 
@@ -32,7 +32,7 @@ use crate::query::Query;
 use crate::version::ApiVersion;
 use bytes::{Bytes, BytesMut};
 use connection::Body;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, UPGRADE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -40,12 +40,15 @@ use hyper::client::conn::http1::SendRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 /// A client of one engine. Methods need a tokio runtime; nothing happens before the first call.
 pub struct Client {
     host: Host,
     user_agent: String,
+    /// Sent with every request that does not set them itself.
+    headers: Vec<(HeaderName, HeaderValue)>,
     state: Mutex<State>,
 }
 
@@ -53,6 +56,8 @@ struct State {
     version: ApiVersion,
     agreed: bool,
     idle: Vec<SendRequest<Body>>,
+    /// A connected socket nothing has been sent over yet.
+    socket: Option<UnixStream>,
 }
 
 impl fmt::Debug for Client {
@@ -139,12 +144,44 @@ impl Client {
         Client {
             host,
             user_agent: concat!("Berth-Client/", env!("CARGO_PKG_VERSION"), " (linux)").to_owned(),
+            headers: Vec::new(),
             state: Mutex::new(State {
                 version: ApiVersion::MAX,
                 agreed: false,
                 idle: Vec::new(),
+                socket: None,
             }),
         }
+    }
+
+    /// Sends these headers with every request (`HttpHeaders` of Docker's configuration file).
+    ///
+    /// # Errors
+    /// When a name or a value is none that HTTP can carry.
+    pub fn with_headers<'a>(
+        mut self,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Client, ClientError> {
+        for (name, value) in headers {
+            let bad = |source| ClientError::Header {
+                name: name.to_owned(),
+                source,
+            };
+            let key: HeaderName = name
+                .parse()
+                .map_err(|error| bad(http::Error::from(error)))?;
+            let value: HeaderValue = value
+                .parse()
+                .map_err(|error| bad(http::Error::from(error)))?;
+            self.headers.push((key, value));
+        }
+        Ok(self)
+    }
+
+    /// Sends its first request over this socket, which is connected to the engine already.
+    pub fn with_socket(self, socket: UnixStream) -> Client {
+        self.lock().socket = Some(socket);
+        self
     }
 
     /// Speaks exactly this version (`DOCKER_API_VERSION`).
@@ -205,8 +242,18 @@ impl Client {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(&path)
-            .header(HOST, HeaderValue::from_static("berth"))
-            .header(USER_AGENT, &self.user_agent);
+            .header(HOST, HeaderValue::from_static("berth"));
+        for (name, value) in &self.headers {
+            let own = [&HOST, &CONTENT_TYPE, &CONTENT_LENGTH, &CONNECTION, &UPGRADE]
+                .contains(&name)
+                || call.headers.iter().any(|(set, _)| set == name);
+            if !own {
+                request = request.header(name, value);
+            }
+        }
+        if !self.headers.iter().any(|(name, _)| name == USER_AGENT) {
+            request = request.header(USER_AGENT, &self.user_agent);
+        }
         if let Payload::Json(_) = call.payload {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -254,7 +301,8 @@ impl Client {
                 },
             }
         }
-        let mut sender = connection::open(&self.host).await?;
+        let socket = self.lock().socket.take();
+        let mut sender = connection::open(&self.host, socket).await?;
         let response = sender
             .send_request(request)
             .await

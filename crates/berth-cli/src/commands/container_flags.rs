@@ -6,6 +6,7 @@ use crate::options::{device, environment, gpus, mount, name_resolution, network,
 /// Flags that `run` and `create` share.
 pub(crate) fn shared() -> Vec<Flag> {
     let mut flags = general();
+    flags.extend(limits());
     flags.extend(resources());
     flags.extend(networking());
     flags.extend(storage_and_logs());
@@ -113,31 +114,14 @@ fn general() -> Vec<Flag> {
     ]
 }
 
-fn resources() -> Vec<Flag> {
+/// Limits that can be changed later too (`update`).
+pub(crate) fn limits() -> Vec<Flag> {
     vec![
         Flag::one(
             "blkio-weight",
             "uint16",
             scalar::check_uint16,
             "Share of block I/O, 10 to 1000, or 0 for the default",
-        ),
-        Flag::many(
-            "blkio-weight-device",
-            "list",
-            device::check_weight,
-            "Share of block I/O of one device",
-        ),
-        Flag::one(
-            "cpu-count",
-            "int64",
-            scalar::check_int,
-            "Number of processors (Windows only)",
-        ),
-        Flag::one(
-            "cpu-percent",
-            "int64",
-            scalar::check_int,
-            "Percentage of the processors (Windows only)",
         ),
         Flag::one(
             "cpu-period",
@@ -178,6 +162,56 @@ fn resources() -> Vec<Flag> {
         ),
         Flag::text("cpuset-cpus", "Processors to run on (0-3, 0,1)"),
         Flag::text("cpuset-mems", "Memory nodes to use (0-3, 0,1)"),
+        Flag::one(
+            "kernel-memory",
+            "bytes",
+            scalar::check_bytes,
+            "Kernel memory limit",
+        )
+        .deprecated("and no longer supported by the kernel"),
+        Flag::one("memory", "bytes", scalar::check_bytes, "Memory limit").short('m'),
+        Flag::one(
+            "memory-reservation",
+            "bytes",
+            scalar::check_bytes,
+            "Memory to keep when the host runs short",
+        ),
+        Flag::one(
+            "memory-swap",
+            "bytes",
+            scalar::check_bytes_or_unlimited,
+            "Limit of memory and swap together; -1 for unlimited swap",
+        ),
+        Flag::one(
+            "pids-limit",
+            "int64",
+            scalar::check_int,
+            "Most processes and threads; -1 for unlimited",
+        ),
+    ]
+}
+
+/// Limits that stay as they are.
+fn resources() -> Vec<Flag> {
+    vec![
+        Flag::many(
+            "blkio-weight-device",
+            "list",
+            device::check_weight,
+            "Share of block I/O of one device",
+        ),
+        Flag::one(
+            "cpu-count",
+            "int64",
+            scalar::check_int,
+            "Number of processors (Windows only)",
+        ),
+        Flag::one(
+            "cpu-percent",
+            "int64",
+            scalar::check_int,
+            "Percentage of the processors (Windows only)",
+        ),
         Flag::many(
             "device-read-bps",
             "list",
@@ -215,26 +249,6 @@ fn resources() -> Vec<Flag> {
             "Operations per second of the system drive (Windows only)",
         ),
         Flag::one(
-            "kernel-memory",
-            "bytes",
-            scalar::check_bytes,
-            "Kernel memory limit",
-        )
-        .deprecated("and no longer supported by the kernel"),
-        Flag::one("memory", "bytes", scalar::check_bytes, "Memory limit").short('m'),
-        Flag::one(
-            "memory-reservation",
-            "bytes",
-            scalar::check_bytes,
-            "Memory to keep when the host runs short",
-        ),
-        Flag::one(
-            "memory-swap",
-            "bytes",
-            scalar::check_bytes_or_unlimited,
-            "Limit of memory and swap together; -1 for unlimited swap",
-        ),
-        Flag::one(
             "memory-swappiness",
             "int64",
             scalar::check_int,
@@ -250,12 +264,6 @@ fn resources() -> Vec<Flag> {
             "int",
             scalar::check_int,
             "Preference for being killed when memory is short, -1000 to 1000",
-        ),
-        Flag::one(
-            "pids-limit",
-            "int64",
-            scalar::check_int,
-            "Most processes and threads; -1 for unlimited",
         ),
         Flag::one("shm-size", "bytes", scalar::check_bytes, "Size of /dev/shm"),
     ]

@@ -162,16 +162,12 @@ pub(crate) async fn create(
         return Err(Failure::new(error.to_string()).into());
     }
     let quiet = parsed.switch("quiet");
+    let fetch = || {
+        let output = pull::Output::Stderr;
+        pull::pull(session, client, image, &platform, quiet, output)
+    };
     if parsed.text("pull") == "always" {
-        pull::pull(
-            session,
-            client,
-            image,
-            &platform,
-            quiet,
-            pull::Output::Stderr,
-        )
-        .await?;
+        fetch().await?;
     }
     let name = parsed.text("name");
     let created = match client.container_create(name, &platform, body).await {
@@ -183,15 +179,7 @@ pub(crate) async fn create(
                     full.familiar()
                 ));
             }
-            pull::pull(
-                session,
-                client,
-                image,
-                &platform,
-                quiet,
-                pull::Output::Stderr,
-            )
-            .await?;
+            fetch().await?;
             client.container_create(name, &platform, body).await
         }
         other => other,

@@ -19,13 +19,7 @@ pub(crate) const SPEC: Spec = Spec {
     about: "Show what happens in the engine, as it happens",
     flags: || {
         vec![
-            Flag::many(
-                "filter",
-                "filter",
-                filter::check,
-                "Show only what matches (\"name=value\")",
-            )
-            .short('f'),
+            filter::flag("Show only what matches (\"name=value\")").short('f'),
             Flag::text("format", "Format with 'json' or a Go template"),
             Flag::text(
                 "since",

@@ -6,6 +6,7 @@ use berth_types::timestamp::Timestamp;
 use super::{Arity, Spec};
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
+use crate::options::platform;
 use crate::output::list::{Columns, Format, Row};
 use crate::output::text;
 use crate::session::{self, Session};
@@ -52,11 +53,7 @@ const COLUMNS: Columns = Columns {
 const EPOCH: i64 = 946_684_800;
 
 fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
-    if parsed.given("platform") {
-        return Err(Failure::new(
-            "history of one platform: images with several platforms are not available in this version",
-        ));
-    }
+    let platform = platform::one(parsed).map_err(|reason| format!("invalid platform: {reason}"))?;
     let (human, whole) = (parsed.switch("human"), parsed.switch("no-trunc"));
     let table = match human {
         true => "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
@@ -71,7 +68,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     session.block_on(async {
         let client = session.client()?;
         let steps = client
-            .image_history(&parsed.operands[0])
+            .image_history(&parsed.operands[0], platform.as_ref())
             .await
             .map_err(|error| session.failure(error))?;
         let rows = steps

@@ -24,13 +24,7 @@ pub(crate) const SPEC: Spec = Spec {
         vec![
             Flag::switch("all", "Show intermediate images too").short('a'),
             Flag::switch("digests", "Show digests"),
-            Flag::many(
-                "filter",
-                "filter",
-                filter::check,
-                "Show only what matches (\"name=value\")",
-            )
-            .short('f'),
+            filter::flag("Show only what matches (\"name=value\")").short('f'),
             Flag::text(
                 "format",
                 "Format lines with 'table', 'table TEMPLATE', 'json', 'raw' or a Go template",

@@ -1,11 +1,13 @@
 //! `inspect`: everything the engine knows of something.
 
 use berth_api::{Client, ClientError};
+use berth_types::platform::Platform;
 use serde_json::Value;
 
 use super::{Arity, Spec};
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
+use crate::options::platform;
 use crate::output::object::ObjectFormat;
 use crate::session::{self, Session};
 
@@ -60,6 +62,21 @@ pub(crate) const IMAGE: Spec = Spec {
     ..ANY
 };
 
+pub(crate) const NETWORK: Spec = Spec {
+    group: "network",
+    names: &["inspect"],
+    usage: "[OPTIONS] NETWORK [NETWORK...]",
+    about: "Show everything known of networks",
+    flags: || {
+        vec![
+            format_flag(),
+            Flag::switch("verbose", "Show services and tasks of a cluster too").short('v'),
+        ]
+    },
+    run: network,
+    ..ANY
+};
+
 fn format_flag() -> Flag {
     Flag::text("format", "Format with 'json' or a Go template").short('f')
 }
@@ -73,16 +90,15 @@ enum Kind {
 }
 
 fn container(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
-    show(session, parsed, &[Kind::Container], parsed.switch("size"))
+    show(session, parsed, &[Kind::Container], &Wanted::of(parsed))
 }
 
 fn image(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
-    if parsed.given("platform") {
-        return Err(Failure::new(
-            "inspect one platform of an image: images with several platforms are not available in this version",
-        ));
-    }
-    show(session, parsed, &[Kind::Image], false)
+    let wanted = Wanted {
+        platform: platform::one(parsed)?,
+        ..Wanted::default()
+    };
+    show(session, parsed, &[Kind::Image], &wanted)
 }
 
 fn any(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
@@ -102,21 +118,59 @@ fn any(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
             )));
         }
     };
-    show(session, parsed, kinds, parsed.switch("size"))
+    show(session, parsed, kinds, &Wanted::of(parsed))
 }
 
-async fn find(client: &Client, kind: Kind, name: &str, size: bool) -> Result<Value, ClientError> {
-    match kind {
-        Kind::Container => client.container_inspect_raw(name, size).await,
-        Kind::Image => client.image_inspect_raw(name).await,
-        Kind::Network => {
-            let network = client.network_inspect(name).await?;
-            Ok(serde_json::to_value(network).unwrap_or_default())
+/// What is asked beside the name.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    /// Sizes of containers.
+    size: bool,
+    /// One platform of images.
+    platform: Option<Platform>,
+    /// Services and tasks of networks.
+    verbose: bool,
+}
+
+impl Wanted {
+    fn of(parsed: &Parsed) -> Wanted {
+        Wanted {
+            size: parsed.switch("size"),
+            ..Wanted::default()
         }
     }
 }
 
-fn show(session: &Session, parsed: &Parsed, kinds: &[Kind], size: bool) -> Result<(), Failure> {
+async fn find(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+    wanted: &Wanted,
+) -> Result<Value, ClientError> {
+    match kind {
+        Kind::Container => client.container_inspect_raw(name, wanted.size).await,
+        Kind::Image => {
+            let platform = wanted.platform.as_ref();
+            client.image_inspect_raw(name, platform).await
+        }
+        Kind::Network => client.network_inspect_raw(name, wanted.verbose).await,
+    }
+}
+
+fn network(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
+    let wanted = Wanted {
+        verbose: parsed.switch("verbose"),
+        ..Wanted::default()
+    };
+    show(session, parsed, &[Kind::Network], &wanted)
+}
+
+fn show(
+    session: &Session,
+    parsed: &Parsed,
+    kinds: &[Kind],
+    wanted: &Wanted,
+) -> Result<(), Failure> {
     let format = parsed.text("format");
     let template = match format {
         "" | "json" => None,
@@ -129,7 +183,7 @@ fn show(session: &Session, parsed: &Parsed, kinds: &[Kind], size: bool) -> Resul
         let mut text = String::new();
         'names: for name in &parsed.operands {
             for kind in kinds {
-                match find(&client, *kind, name, size).await {
+                match find(&client, *kind, name, wanted).await {
                     Ok(value) => {
                         match &template {
                             None => found.push(value),

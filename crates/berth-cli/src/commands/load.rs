@@ -1,11 +1,13 @@
 //! `load`: images from an archive.
 
+use berth_api::LoadOptions;
 use tokio::io::AsyncRead;
 
 use super::{Arity, Spec};
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
 use crate::options::environment::reason;
+use crate::options::platform;
 use crate::output::progress;
 use crate::session::Session;
 use crate::terminal;
@@ -29,11 +31,10 @@ pub(crate) const SPEC: Spec = Spec {
 };
 
 fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
-    if parsed.given("platform") {
-        return Err(Failure::new(
-            "load one platform of an archive: images with several platforms are not available in this version",
-        ));
-    }
+    let options = LoadOptions {
+        quiet: parsed.switch("quiet") || !terminal::output_is_terminal(),
+        platforms: platform::all(parsed).map_err(|reason| format!("invalid platform: {reason}"))?,
+    };
     let input = parsed.text("input");
     if input.is_empty() && terminal::input_is_terminal() {
         return Err(Failure::new(
@@ -54,9 +55,8 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
             ),
         };
         let client = session.client()?;
-        let quiet = parsed.switch("quiet") || !terminal::output_is_terminal();
         let mut stream = client
-            .image_load(archive, quiet)
+            .image_load(archive, &options)
             .await
             .map_err(|error| session.failure(error))?;
         progress::show(session, &mut stream, progress::To::Stdout).await

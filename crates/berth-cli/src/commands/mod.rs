@@ -19,8 +19,13 @@ mod kill;
 mod load;
 mod logs;
 mod many;
+mod network_connect;
+mod network_create;
+mod network_ls;
+mod network_rm;
 mod pause;
 mod port;
+mod ports;
 mod prune;
 mod ps;
 mod pull;
@@ -56,7 +61,7 @@ pub(crate) enum Arity {
 
 /// A command.
 pub(crate) struct Spec {
-    /// The group it belongs to (`container`, `image`, `system`); empty for none.
+    /// The group it belongs to (`container`, `image`, `network`, `system`); empty for none.
     pub(crate) group: &'static str,
     /// Its name in the group, then its other names there.
     pub(crate) names: &'static [&'static str],
@@ -95,6 +100,10 @@ pub(crate) const GROUPS: &[Group] = &[
         about: "Fetch, list and remove images",
     },
     Group {
+        name: "network",
+        about: "Make, join and look after networks",
+    },
+    Group {
         name: "system",
         about: "Look at the engine and what it uses",
     },
@@ -114,7 +123,8 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &logs::SPEC,
     &pause::PAUSE,
     &port::SPEC,
-    &prune::SPEC,
+    &ports::SPEC,
+    &prune::CONTAINER,
     &rename::SPEC,
     &restart::SPEC,
     &rm::SPEC,
@@ -128,12 +138,21 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &history::SPEC,
     &inspect::IMAGE,
     &load::SPEC,
+    &prune::IMAGE,
     &rmi::SPEC,
     &tag::SPEC,
+    &network_connect::CONNECT,
+    &network_create::SPEC,
+    &network_connect::DISCONNECT,
+    &inspect::NETWORK,
+    &network_ls::SPEC,
+    &prune::NETWORK,
+    &network_rm::SPEC,
     &inspect::ANY,
     &events::SPEC,
     &info::SPEC,
     &system_df::SPEC,
+    &prune::SYSTEM,
     &version::SPEC,
     &completion::SPEC,
 ];

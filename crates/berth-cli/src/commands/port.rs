@@ -5,6 +5,7 @@ use berth_api::PortBinding;
 use super::{Arity, Spec};
 use crate::failure::Failure;
 use crate::flags::{Operands, Parsed};
+use crate::output::text;
 use crate::session::{self, Session};
 
 pub(crate) const SPEC: Spec = Spec {
@@ -60,15 +61,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
                 }
             }
         } else {
-            let mut sorted: Vec<_> = ports.iter().collect();
-            sorted.sort_by_key(|(port, _)| {
-                let (number, protocol) = port.split_once('/').unwrap_or((port, ""));
-                (
-                    number.parse::<u16>().unwrap_or(u16::MAX),
-                    protocol.to_owned(),
-                )
-            });
-            for (port, bindings) in sorted {
+            for (port, bindings) in &ports {
                 lines.extend(
                     bindings
                         .iter()
@@ -77,6 +70,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
                 );
             }
         }
+        lines.sort_by(|left, right| text::natural_order(left, right));
         lines
             .iter()
             .try_for_each(|line| session::print(&format!("{line}\n")))

@@ -26,13 +26,7 @@ pub(crate) const SPEC: Spec = Spec {
     flags: || {
         vec![
             Flag::switch("all", "Show those that do not run too").short('a'),
-            Flag::many(
-                "filter",
-                "filter",
-                filter::check,
-                "Show only what matches (\"name=value\")",
-            )
-            .short('f'),
+            filter::flag("Show only what matches (\"name=value\")").short('f'),
             Flag::text(
                 "format",
                 "Format lines with 'table', 'table TEMPLATE', 'json', 'raw' or a Go template",

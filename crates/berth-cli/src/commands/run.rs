@@ -4,7 +4,6 @@ use berth_api::{AttachOptions, Client, ClientError, ContainerWaiting, Hijacked, 
 
 use super::create::{self, CreateError};
 use super::{Arity, Spec, container_flags};
-use crate::detach_keys;
 use crate::failure::{Failure, STATUS_REFUSED, status_of_start_error};
 use crate::flags::{Flag, Operands, Parsed};
 use crate::interactive::{self, Caught, Ended, Joined, Target};
@@ -65,16 +64,13 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     } else {
         terminal::check_input(config.attach_stdin, config.tty)?;
     }
-    let keys = match parsed.text("detach-keys") {
-        "" => session.config()?.detach_keys.clone(),
-        keys => keys.to_owned(),
-    };
+    let (keys, detach_keys) = session.detach_keys(parsed)?;
     let joined = Joined {
         stdin: config.attach_stdin,
         stdout: config.attach_stdout,
         stderr: config.attach_stderr,
         tty: config.tty,
-        detach_keys: detach_keys::parse(&keys)?,
+        detach_keys,
     };
     let attached = joined.stdin || joined.stdout || joined.stderr;
     session.block_on(async {

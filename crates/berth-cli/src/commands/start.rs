@@ -3,7 +3,6 @@
 use berth_api::{AttachOptions, WaitCondition};
 
 use super::{Arity, Spec, run as run_command};
-use crate::detach_keys;
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
 use crate::interactive::{Caught, Joined};
@@ -42,11 +41,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
             "start from a checkpoint: checkpoints are not available in this version",
         ));
     }
-    let keys = match parsed.text("detach-keys") {
-        "" => session.config()?.detach_keys.clone(),
-        keys => keys.to_owned(),
-    };
-    let detach_keys = detach_keys::parse(&keys)?;
+    let (keys, detach_keys) = session.detach_keys(parsed)?;
     session.block_on(async {
         let client = session.client()?;
         if !attach {

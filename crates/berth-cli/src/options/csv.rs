@@ -56,6 +56,35 @@ pub(crate) fn fields(line: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// The values of a flag that takes several at once; an empty text holds none.
+///
+/// # Errors
+/// The same.
+pub(crate) fn values(text: &str) -> Result<Vec<String>, String> {
+    if text.is_empty() {
+        Ok(Vec::new())
+    } else {
+        fields(text)
+    }
+}
+
+/// All values of such a flag that was given as often as wanted.
+///
+/// # Errors
+/// The same.
+pub(crate) fn all(texts: &[String]) -> Result<Vec<String>, String> {
+    let mut found = Vec::new();
+    for text in texts {
+        found.extend(values(text)?);
+    }
+    Ok(found)
+}
+
+/// Whether the text is a list of values.
+pub(crate) fn check(text: &str) -> Result<(), String> {
+    values(text).map(|_| ())
+}
+
 fn misplaced(at: usize, reason: &str) -> String {
     format!("parse error on line 1, column {}: {reason}", at + 1)
 }

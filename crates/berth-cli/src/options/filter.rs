@@ -2,8 +2,15 @@
 
 use berth_api::Filters;
 
+use crate::flags::Flag;
+
+/// The flag of commands that list, prune or follow.
+pub(crate) const fn flag(help: &'static str) -> Flag {
+    Flag::many("filter", "filter", check, help)
+}
+
 /// Whether the text is a filter.
-pub(crate) fn check(text: &str) -> Result<(), String> {
+fn check(text: &str) -> Result<(), String> {
     if text.is_empty() || text.contains('=') {
         Ok(())
     } else {

@@ -1,5 +1,6 @@
 //! Shortening, aligning and telling times: what every table needs.
 
+use std::cmp::Ordering;
 use std::io::Write;
 
 use berth_types::duration;
@@ -77,6 +78,54 @@ pub(crate) fn local_time(seconds: i64) -> String {
         .to_string()
 }
 
+/// A moment of the API (RFC 3339) as Go's `Time.String` writes it in UTC: `2026-01-02 15:04:05.5 +0000 UTC`.
+/// A text that is no moment stays as it is.
+pub(crate) fn utc_time(text: &str) -> String {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(moment) => moment
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC")
+            .to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// Order of people: numbers inside texts by their value, everything else by its bytes.
+pub(crate) fn natural_order(left: &str, right: &str) -> Ordering {
+    let (mut left, mut right) = (left.as_bytes(), right.as_bytes());
+    loop {
+        match (left.first(), right.first()) {
+            (Some(one), Some(other)) if one.is_ascii_digit() && other.is_ascii_digit() => {
+                let (number, rest) = split_number(left);
+                let (other_number, other_rest) = split_number(right);
+                let order = number
+                    .len()
+                    .cmp(&other_number.len())
+                    .then_with(|| number.cmp(other_number));
+                if order != Ordering::Equal {
+                    return order;
+                }
+                (left, right) = (rest, other_rest);
+            }
+            (Some(one), Some(other)) if one == other => {
+                (left, right) = (&left[1..], &right[1..]);
+            }
+            _ => return left.cmp(right),
+        }
+    }
+}
+
+/// The digits at the beginning without leading zeros, and what follows.
+fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    (&digits[zeros..], rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +149,24 @@ mod tests {
             "A             B\nlonger text   b\n"
         );
         assert_eq!(align("A\tB\na\tb\n"), "A         B\na         b\n");
+    }
+
+    #[test]
+    fn numbers_inside_names_count_by_value() {
+        let mut names = ["a10", "a9", "a09b", "b1", "a", "a1"];
+        names.sort_by(|left, right| natural_order(left, right));
+        assert_eq!(names, ["a", "a1", "a9", "a09b", "a10", "b1"]);
+    }
+
+    #[test]
+    fn moments_are_written_as_go_writes_them() {
+        for (text, wanted) in [
+            ("2026-01-02T15:04:05.5Z", "2026-01-02 15:04:05.5 +0000 UTC"),
+            ("2026-01-02T15:04:05Z", "2026-01-02 15:04:05 +0000 UTC"),
+            ("soon", "soon"),
+        ] {
+            assert_eq!(utc_time(text), wanted);
+        }
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl ImageStore {
         }
         // The first failure ends the others at their next piece; all are waited for, since they hold files.
         let ending = cancelled.child_token();
-        let permits = Semaphore::new(limits::DOWNLOADS_PER_PULL);
+        let permits = Semaphore::new(self.inner.settings.registries.concurrent_downloads.max(1));
         let (ending, permits) = (&ending, &permits);
         let missing: Vec<(usize, &Wanted)> = layers
             .iter()
@@ -360,7 +360,7 @@ async fn download(
         );
         // What came in between counts: a large layer over a bad line may need many attempts.
         attempt = if offset > before { 1 } else { attempt + 1 };
-        if !passing || attempt >= limits::ATTEMPTS_MAX {
+        if !passing || attempt >= session.attempts() {
             return Err(Some(error));
         }
         let wait = backoff(attempt);

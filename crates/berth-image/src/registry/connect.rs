@@ -198,7 +198,7 @@ impl Clients {
             .wrap_connector(dial);
         Client::builder(TokioExecutor::new())
             .pool_idle_timeout(std::time::Duration::from_secs(15))
-            .pool_max_idle_per_host(limits::DOWNLOADS_PER_PULL + 1)
+            .pool_max_idle_per_host(self.settings.concurrent_downloads + 1)
             .pool_timer(hyper_util::rt::TokioTimer::new())
             .build(connector)
     }

@@ -76,6 +76,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// How often a request or download is tried.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.client.settings.download_attempts.max(1)
+    }
+
     /// Host and port, for messages.
     pub(crate) fn authority(&self) -> &str {
         &self.endpoint.authority
@@ -205,7 +210,7 @@ impl<'a> Session<'a> {
                 },
                 Err(_) => stalled(asked, limits::RESPONSE_TIMEOUT),
             };
-            if attempt >= limits::ATTEMPTS_MAX {
+            if attempt >= self.attempts() {
                 return Err(error);
             }
             tokio::time::sleep(backoff(attempt)).await;
@@ -248,7 +253,7 @@ impl<'a> Session<'a> {
                 },
             };
             // A mirror that is down must not delay what the registry has.
-            if attempt >= limits::ATTEMPTS_MAX || self.endpoint.mirror || is_final(&error) {
+            if attempt >= self.attempts() || self.endpoint.mirror || is_final(&error) {
                 return Err(error);
             }
             tokio::time::sleep(

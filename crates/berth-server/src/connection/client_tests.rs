@@ -214,7 +214,10 @@ async fn an_upload_is_sent_whole_in_the_agreed_version() {
     let server = start();
     let client = Client::new(server.host.clone());
     let archive = tokio::io::repeat(7).take(5_000_000);
-    let mut answer = client.image_load(archive, true).await.unwrap();
+    let mut answer = client
+        .image_load(archive, &Default::default())
+        .await
+        .unwrap();
     assert_eq!(answer.next().await.unwrap().unwrap().stream, "5000000");
 }
 

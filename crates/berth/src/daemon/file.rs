@@ -30,7 +30,8 @@ pub(super) struct File {
     pub(super) log_driver: Option<String>,
     pub(super) log_level: Option<String>,
     pub(super) log_opts: BTreeMap<String, String>,
-    pub(super) max_concurrent_downloads: Option<usize>,
+    pub(super) max_concurrent_downloads: Option<u32>,
+    pub(super) max_download_attempts: Option<u32>,
     pub(super) no_new_privileges: Option<bool>,
     pub(super) pidfile: Option<String>,
     /// Mirrors of Docker Hub.

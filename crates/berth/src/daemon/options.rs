@@ -156,6 +156,12 @@ pub(super) static FLAGS: &[Flag] = &[
         "Layers fetched at once per pull (default 3)",
     ),
     flag(
+        "max-download-attempts",
+        Kind::One,
+        "number",
+        "Attempts for each download of a pull (default 5)",
+    ),
+    flag(
         "no-new-privileges",
         Kind::Switch,
         "",

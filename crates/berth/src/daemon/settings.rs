@@ -89,6 +89,21 @@ fn switch(values: &Values, name: &str, file: Option<bool>) -> Result<bool> {
     }
 }
 
+/// A number of which there has to be at least one.
+fn count(values: &Values, name: &str, file: Option<u32>) -> Result<Option<u32>> {
+    let number = match one(values, name) {
+        Some(text) => {
+            let number = text.parse().ok();
+            Some(number.with_context(|| format!("{name}: {text:?} is not a number"))?)
+        }
+        None => file,
+    };
+    if number == Some(0) {
+        bail!("{name}: at least one is needed");
+    }
+    Ok(number)
+}
+
 fn merge(values: &Values, file: File) -> Result<Settings> {
     if file.live_restore == Some(false) {
         bail!("live-restore: containers always outlive the daemon; false cannot be granted");
@@ -187,17 +202,16 @@ fn merge(values: &Values, file: File) -> Result<Settings> {
     if let Some(bad) = config.labels.iter().find(|label| !label.contains('=')) {
         bail!("label: bad attribute format: {bad}");
     }
-    if let Some(text) = one(values, "max-concurrent-downloads") {
-        let number: usize = text
-            .parse()
-            .ok()
-            .with_context(|| format!("max-concurrent-downloads: {text:?} is not a number"))?;
-        config.concurrent_downloads = number;
-    } else if let Some(number) = file.max_concurrent_downloads {
-        config.concurrent_downloads = number;
+    let downloads = count(
+        values,
+        "max-concurrent-downloads",
+        file.max_concurrent_downloads,
+    )?;
+    if let Some(number) = downloads {
+        config.concurrent_downloads = number as usize;
     }
-    if config.concurrent_downloads == 0 {
-        bail!("max-concurrent-downloads: at least one is needed");
+    if let Some(number) = count(values, "max-download-attempts", file.max_download_attempts)? {
+        config.download_attempts = number;
     }
     let level = text("log-level", file.log_level);
     Ok(Settings {
@@ -352,6 +366,7 @@ mod tests {
             ("log-level", "loud"),
             ("label", "x"),
             ("max-concurrent-downloads", "0"),
+            ("max-download-attempts", "often"),
         ] {
             let error = merge(&values(&[(name, value)]), File::default()).unwrap_err();
             assert!(format!("{error:#}").starts_with(name), "{name}: {error:#}");
