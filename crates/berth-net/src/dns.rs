@@ -1,1 +1,0 @@
-//! Answers to names inside a container: the responder that the monitor runs.
