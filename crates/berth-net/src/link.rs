@@ -1,1 +1,0 @@
-//! Bridges, veth pairs, macvlan and ipvlan links, addresses and routes.

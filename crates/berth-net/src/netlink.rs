@@ -1,1 +1,0 @@
-//! The netlink connections everything else speaks by.

@@ -1,1 +1,0 @@
-//! Network namespaces of containers, prepared ahead.
