@@ -2,8 +2,9 @@
 //!
 //! Owns the running of one stage. Who calls which stage in which namespace is with the callers.
 
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use berth_sys::process;
 use oci_spec::runtime::Hook;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::error::{ReportedCause, RuntimeError};
 use crate::limits;
@@ -114,47 +117,33 @@ fn run_one(hook: &Hook, state: &[u8], directory: &Path) -> Result<(), String> {
     }
     let mut child = command
         .current_dir(directory)
-        .stdin(Stdio::piped())
+        .stdin(Stdio::from(
+            input(state).map_err(|cause| cause.to_string())?,
+        ))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|cause| cause.to_string())?;
+    let errors = child.stderr.take().map(OwnedFd::from);
     let deadline = hook
         .timeout()
         .map(|seconds| Instant::now() + Duration::from_secs(seconds.unsigned_abs()));
-    if let Some(mut input) = child.stdin.take() {
-        // A hook may ignore its input; the state fits into the pipe, so this does not block.
-        let _ = input.write_all(state);
-    }
-    let pidfd =
-        process::open_pidfd(child.id() as i32).map_err(|error| crate::error::chain(&error))?;
-    let ended = match deadline {
-        Some(deadline) => process::wait_for_end(
-            pidfd.as_fd(),
-            deadline.saturating_duration_since(Instant::now()),
-        ),
-        None => process::wait_for_end(pidfd.as_fd(), Duration::from_secs(u64::from(u32::MAX))),
-    }
-    .map_err(|error| crate::error::chain(&error))?;
-    if !ended {
+    let outcome = wait_for(child.id() as i32, errors, deadline);
+    if !matches!(outcome, Ok(Some(_))) {
         let _ = child.kill();
         let _ = child.wait();
+    }
+    let Some(said) = outcome.map_err(|error| crate::error::chain(&error))? else {
         return Err(format!(
             "it did not end within {} s",
             hook.timeout().unwrap_or(0)
         ));
-    }
+    };
     let status = child.wait().map_err(|cause| cause.to_string())?;
     if status.success() {
         return Ok(());
     }
-    let mut output = vec![0; limits::HOOK_OUTPUT_BYTES];
-    let length = child
-        .stderr
-        .take()
-        .and_then(|mut errors| errors.read(&mut output).ok())
-        .unwrap_or(0);
-    let said = String::from_utf8_lossy(&output[..length]);
+    let said = String::from_utf8_lossy(&said);
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -164,6 +153,80 @@ fn run_one(hook: &Hook, state: &[u8], directory: &Path) -> Result<(), String> {
         "" => how,
         said => format!("{how}, stderr: {said}"),
     })
+}
+
+/// A file in memory that holds the state. With a pipe a long state and a hook that does not read it would wait for
+/// each other, and a hook that has ended already would end us, who have no signal ignored before the program.
+fn input(state: &[u8]) -> std::io::Result<File> {
+    let descriptor = rustix::fs::memfd_create("state", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(descriptor);
+    file.write_all(state)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Waits for the end of a hook and takes what it says meanwhile, so that it never waits for us; the first part is
+/// kept. `None` when it has not ended in time. What it leaves running may hold its standard error and is not waited for.
+fn wait_for(
+    pid: i32,
+    mut errors: Option<OwnedFd>,
+    deadline: Option<Instant>,
+) -> berth_sys::Result<Option<Vec<u8>>> {
+    let pidfd = process::open_pidfd(pid)?;
+    if let Some(errors) = &errors {
+        rustix::io::ioctl_fionbio(errors, true)
+            .map_err(|errno| berth_sys::Error::new("listen to a hook", errno))?;
+    }
+    let mut said = Vec::new();
+    loop {
+        let left = deadline.map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: i64::from(left.subsec_nanos()),
+            }
+        });
+        let mut entries = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        entries.extend(
+            errors
+                .as_ref()
+                .map(|errors| PollFd::new(errors, PollFlags::IN)),
+        );
+        match poll(&mut entries, left.as_ref()) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(berth_sys::Error::new("wait for a hook", errno)),
+        }
+        let ended = !entries[0].revents().is_empty();
+        if let Some(open) = &errors
+            && !take(open, &mut said)
+        {
+            errors = None;
+        }
+        if ended {
+            return Ok(Some(said));
+        }
+    }
+}
+
+/// Reads what is there; false when no more will come.
+fn take(errors: &OwnedFd, said: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 4096];
+    // Bounded: what a hook has left running may write faster than we read.
+    for _ in 0..limits::HOOK_OUTPUT_READS {
+        match rustix::io::read(errors, &mut buffer[..]) {
+            Ok(0) => return false,
+            Ok(length) => {
+                let room = limits::HOOK_OUTPUT_BYTES.saturating_sub(said.len());
+                said.extend_from_slice(&buffer[..length.min(room)]);
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return true,
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -186,6 +249,18 @@ mod tests {
     }
 
     #[test]
+    fn neither_a_long_state_nor_long_words_are_waited_for() {
+        let state = vec![b' '; 1 << 20];
+        let hooks = [
+            // Ended or deaf before the state is written.
+            r#"{"path":"/bin/true"}"#,
+            r#"{"path":"/bin/sh","args":["sh","-c","exec <&-; exec head -c 1000000 /dev/zero >&2"]}"#,
+            r#"{"path":"/bin/sh","args":["sh","-c","test $(wc -c) = 1048576"]}"#,
+        ];
+        run(Stage::Prestart, &hooks.map(hook), &state, Path::new("/")).unwrap();
+    }
+
+    #[test]
     fn failures_tell_stage_status_and_words() {
         let failing = hook(r#"{"path":"/bin/sh","args":["sh","-c","echo no >&2; exit 3"]}"#);
         let error = run(Stage::Poststop, &[failing], b"", Path::new("/")).unwrap_err();
@@ -193,6 +268,13 @@ mod tests {
             error.chain(),
             "run poststop hook /bin/sh: exit status 3, stderr: no"
         );
+        let failing =
+            hook(r#"{"path":"/bin/sh","args":["sh","-c","sleep 600 & echo $! > pid; exit 4"]}"#);
+        let directory = tempfile::tempdir().unwrap();
+        let error = run(Stage::Poststop, &[failing], b"", directory.path()).unwrap_err();
+        assert!(error.chain().contains("exit status 4"));
+        let left = std::fs::read_to_string(directory.path().join("pid")).unwrap();
+        process::send_signal_to(left.trim().parse().unwrap(), 9).unwrap();
         let slow = hook(r#"{"path":"/bin/sleep","args":["sleep","60"],"timeout":1}"#);
         let error = run(Stage::Poststop, &[slow], b"", Path::new("/")).unwrap_err();
         assert!(error.chain().contains("within 1 s"));

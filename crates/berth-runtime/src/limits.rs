@@ -14,6 +14,9 @@ pub const MESSAGE_BYTES: usize = 64 << 10;
 /// Bytes of output of a hook that are kept for an error text.
 pub const HOOK_OUTPUT_BYTES: usize = 4 << 10;
 
+/// Pieces of 4 KiB that are read of a hook's output before its end is looked for again.
+pub const HOOK_OUTPUT_READS: usize = 64;
+
 /// How long a killed container may take to be gone before its removal fails.
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
 

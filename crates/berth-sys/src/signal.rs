@@ -62,6 +62,19 @@ pub fn unblock_all() -> Result<()> {
     set_mask(libc::SIG_SETMASK, &set_of([]))
 }
 
+/// Undoes what whoever started us may have left: blocked signals, and an ignored SIGCHLD, with which the kernel
+/// forgets our children before we can ask how they ended (wait(2), notes).
+pub fn forget_inherited() -> Result<()> {
+    // SAFETY: SIG_DFL is a valid disposition.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(Error::new(
+            "be told of ended children",
+            std::io::Error::last_os_error(),
+        ));
+    }
+    unblock_all()
+}
+
 /// The kernel's `struct sigaction`, all zero: the default disposition, no flags, an empty mask.
 #[repr(C)]
 #[derive(Default)]

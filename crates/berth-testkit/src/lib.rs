@@ -14,6 +14,8 @@ pub mod archive;
 pub mod cgroup;
 pub mod command;
 pub mod daemon;
+pub mod hang;
+pub mod harness;
 pub mod http;
 pub mod images;
 pub mod leak;

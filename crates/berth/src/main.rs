@@ -45,6 +45,11 @@ fn main() -> ExitCode {
     let name = words.first().cloned().unwrap_or_default();
     let (role, used) = role(&name, words.get(1).map(OsString::as_os_str));
     let words = words.split_off(used.min(words.len()));
+    // The other roles do so themselves.
+    if matches!(role, Role::Client | Role::Daemon) {
+        // Fails for no reason that the kernel knows.
+        let _ = berth_sys::signal::forget_inherited();
+    }
     match role {
         Role::Client => berth_cli::main(words),
         Role::Daemon => daemon::main(&words),

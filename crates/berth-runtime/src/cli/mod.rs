@@ -267,6 +267,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = berth_sys::signal::forget_inherited() {
+        write_error(&crate::error::chain(&error));
+        return ExitCode::FAILURE;
+    }
     let global = Global {
         root: PathBuf::from(parsed.get("root").unwrap_or(DEFAULT_ROOT)),
         systemd_cgroup: parsed.has("systemd-cgroup"),

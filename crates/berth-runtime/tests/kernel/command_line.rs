@@ -13,6 +13,7 @@ crate::tests![
     errors_are_in_the_log_and_end_with_code_one,
     run_ends_as_the_program_ends,
     exec_ends_as_the_program_ends,
+    callers_may_ignore_ended_children,
     a_terminal_is_handed_over,
     the_program_runs_from_a_sealed_executable,
     limits_are_updated_and_shown,
@@ -165,6 +166,26 @@ fn exec_ends_as_the_program_ends() {
         Some(1)
     );
     succeed(&bundle, &["delete", "--force", &bundle.id]);
+}
+
+/// What a caller ignores, or has blocked, is inherited; with SIGCHLD ignored the kernel forgets how children ended.
+fn callers_may_ignore_ended_children() {
+    let mut bundle = Bundle::new("exit 6");
+    bundle.spec["hooks"] = json!({"createRuntime": [{"path": "/bin/true"}]});
+    fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
+    let status = Command::new("sh")
+        .args(["-c", "trap '' CHLD; exec \"$@\"", "sh"])
+        .args(["/proc/self/exe", "runtime", "--root"].map(|word| {
+            // The shell's own executable would be meant.
+            word.replace("/proc/self", &format!("/proc/{}", std::process::id()))
+        }))
+        .arg(bundle.state_root())
+        .args(["run", &bundle.id])
+        .current_dir(bundle.path())
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(6));
 }
 
 fn a_terminal_is_handed_over() {

@@ -10,6 +10,7 @@ crate::tests![
     every_stage_runs_in_order_where_it_belongs,
     a_failing_hook_undoes_the_creation,
     a_failing_start_container_hook_stops_the_start,
+    hooks_need_not_read_the_state,
 ];
 
 const STAGES: [&str; 6] = [
@@ -132,4 +133,16 @@ fn a_failing_start_container_hook_stops_the_start() {
         fs::read_to_string(bundle.path().join("stdout")).unwrap(),
         ""
     );
+}
+
+/// The first process has every signal at its default before the program: a write to nobody would end it.
+fn hooks_need_not_read_the_state() {
+    let mut bundle = Bundle::new("echo ran");
+    bundle.spec["annotations"] = json!({"long": "x".repeat(100_000)});
+    let hook = json!([{"path": "/bin/true"}]);
+    bundle.spec["hooks"] = STAGES
+        .iter()
+        .map(|stage| ((*stage).to_owned(), hook.clone()))
+        .collect();
+    assert_eq!(bundle.stdout(), "ran");
 }
