@@ -257,5 +257,6 @@ fn prepare(path: &Path, root: &Path, id: &str, arguments: &[&str]) -> LaunchRequ
         state_root: path.join("state"),
         seccomp_cache: None,
         start: false,
+        network: None,
     }
 }

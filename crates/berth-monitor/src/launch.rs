@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::MonitorError;
 use crate::limits;
 use crate::log::LogSettings;
+use crate::network::NetworkLaunch;
 
 /// Name of the launch request in the container's runtime directory.
 pub const LAUNCH_FILE: &str = "monitor.json";
@@ -52,6 +53,9 @@ pub struct LaunchRequest {
     /// first output.
     #[serde(default)]
     pub start: bool,
+    /// The network, as far as the monitor has to do with it.
+    #[serde(default)]
+    pub network: Option<NetworkLaunch>,
 }
 
 impl LaunchRequest {

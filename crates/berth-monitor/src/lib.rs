@@ -12,15 +12,17 @@ mod handle;
 mod launch;
 pub mod limits;
 pub mod log;
+mod network;
 mod process;
 pub mod protocol;
 mod record;
 
 pub use error::{Failure, MonitorError, StartFailure};
-pub use handle::{Created, ExecStarted, MonitorHandle, connect, launch};
+pub use handle::{Created, ExecStarted, MonitorHandle, connect, launch, launch_with};
 pub use launch::{
     CONFIG_FILE, ConsoleSize, LAUNCH_FILE, LaunchRequest, RuntimeChoice, SOCKET_FILE,
 };
+pub use network::{LaunchDescriptors, NetworkChange, NetworkLaunch};
 pub use process::{main, salvage};
 pub use protocol::{ExecRequest, MonitorEvent, RunState, Status, Streams};
 pub use record::{EXIT_FILE, ExecRecord, ExitRecord, read_exit_record};

@@ -42,7 +42,7 @@ struct Pending {
 #[derive(Debug)]
 struct Outgoing {
     frame: Vec<u8>,
-    descriptor: Option<OwnedFd>,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// What the monitor said first.
@@ -65,7 +65,7 @@ impl Connection {
         let mut buffer = Vec::new();
         let hello = frame::encode(&FromDaemon::Hello { version: VERSION }, 0)?;
         // The monitor of a container that ends at once may have closed the connection already; what it said is still there.
-        let _ = send(&writer, &hello, None).await;
+        let _ = send(&writer, &hello, &[]).await;
         let status = loop {
             match read_message(&mut reader, &mut buffer).await? {
                 None => return Ok(Opening::Closed),
@@ -103,16 +103,9 @@ impl Connection {
     pub(super) async fn ask(
         &self,
         request: Request,
-        stream: Option<UnixStream>,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<Reply, MonitorError> {
         let name = request.name();
-        let descriptor = match stream {
-            None => None,
-            Some(stream) => {
-                let stream = stream.into_std().map_err(super::socket_error)?;
-                Some(OwnedFd::from(stream))
-            }
-        };
         let (answer, waiting) = oneshot::channel();
         let number = {
             let mut pending = lock(&self.pending);
@@ -129,13 +122,10 @@ impl Connection {
             pending: &self.pending,
             number,
         };
-        let frame = frame::encode(
-            &FromDaemon::Request { number, request },
-            usize::from(descriptor.is_some()),
-        )?;
+        let frame = frame::encode(&FromDaemon::Request { number, request }, descriptors.len())?;
         if self
             .outgoing
-            .send(Outgoing { frame, descriptor })
+            .send(Outgoing { frame, descriptors })
             .await
             .is_err()
         {
@@ -256,29 +246,30 @@ async fn read_all(
 }
 
 async fn write_all(writer: OwnedWriteHalf, mut outgoing: mpsc::Receiver<Outgoing>) {
-    while let Some(Outgoing { frame, descriptor }) = outgoing.recv().await {
-        if send(&writer, &frame, descriptor.as_ref()).await.is_err() {
+    while let Some(Outgoing { frame, descriptors }) = outgoing.recv().await {
+        if send(&writer, &frame, &descriptors).await.is_err() {
             return;
         }
     }
 }
 
-/// Sends a frame; the descriptor travels with its first byte.
+/// Sends a frame; its descriptors travel with the first byte.
 async fn send(
     writer: &OwnedWriteHalf,
     frame: &[u8],
-    descriptor: Option<&OwnedFd>,
+    descriptors: &[OwnedFd],
 ) -> std::io::Result<()> {
     let stream: &UnixStream = writer.as_ref();
     let mut sent = 0;
     while sent < frame.len() {
         stream.writable().await?;
         let result = stream.try_io(Interest::WRITABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [MaybeUninit::uninit();
+                rustix::cmsg_space!(ScmRights(limits::MAX_FRAME_DESCRIPTORS))];
             let mut control = SendAncillaryBuffer::new(&mut space);
-            let borrowed = descriptor.filter(|_| sent == 0).map(|fd| [fd.as_fd()]);
-            if let Some(list) = &borrowed {
-                control.push(SendAncillaryMessage::ScmRights(list));
+            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            if sent == 0 && !borrowed.is_empty() {
+                control.push(SendAncillaryMessage::ScmRights(&borrowed));
             }
             let parts = [IoSlice::new(&frame[sent..])];
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

@@ -19,6 +19,7 @@ use super::{Created, MonitorHandle};
 use crate::error::MonitorError;
 use crate::launch::{LAUNCH_FILE, LaunchRequest, SOCKET_FILE};
 use crate::limits;
+use crate::network::{LaunchDescriptors, NetworkLaunch};
 use crate::protocol::RunState;
 use crate::record::EXIT_FILE;
 
@@ -36,9 +37,22 @@ pub async fn launch(
     executable: &Path,
     request: &LaunchRequest,
 ) -> Result<(MonitorHandle, Created), MonitorError> {
+    launch_with(executable, request, LaunchDescriptors::default()).await
+}
+
+/// As [`launch`], with the descriptors that [`LaunchRequest::network`] announces.
+///
+/// # Errors
+/// As [`launch`]; and when the descriptors are not those.
+pub async fn launch_with(
+    executable: &Path,
+    request: &LaunchRequest,
+    descriptors: LaunchDescriptors,
+) -> Result<(MonitorHandle, Created), MonitorError> {
     let directory = request.bundle.as_path();
     let lock = prepare(directory, request)?;
     let (ours, theirs) = StdUnixStream::pair().map_err(super::socket_error)?;
+    send_ahead(&ours, request, descriptors)?;
     let mut command = tokio::process::Command::new(executable);
     command
         .arg0("berth")
@@ -91,6 +105,29 @@ pub async fn launch(
             seconds: limits::ANSWER_WAIT.as_secs(),
         }),
     }
+}
+
+/// Sends descriptors before the first frame, each group with one byte. The monitor knows their number from its request.
+fn send_ahead(
+    socket: &StdUnixStream,
+    request: &LaunchRequest,
+    descriptors: LaunchDescriptors,
+) -> Result<(), MonitorError> {
+    let list = descriptors.list();
+    let needed = request
+        .network
+        .as_ref()
+        .map_or(0, NetworkLaunch::descriptors);
+    if list.len() != needed {
+        return Err(MonitorError::Protocol(format!(
+            "{} descriptors were given for a launch that needs {needed}",
+            list.len()
+        )));
+    }
+    for group in list.chunks(berth_sys::socket::DESCRIPTOR_LIMIT) {
+        berth_sys::socket::send(socket, &[0], group)?;
+    }
+    Ok(())
 }
 
 /// Clears what an earlier run left and writes the request; the file is returned locked.

@@ -9,10 +9,12 @@
 mod connection;
 mod launch;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_net::dns::DnsSockets;
 use berth_types::Signal;
 use oci_spec::runtime::LinuxResources;
 use tokio::net::UnixStream;
@@ -21,11 +23,12 @@ use tokio::sync::mpsc;
 use crate::error::MonitorError;
 use crate::launch::ConsoleSize;
 use crate::limits;
+use crate::network::NetworkChange;
 use crate::protocol::{ExecRequest, MonitorEvent, Reply, Request, Status, Streams};
 use connection::Connection;
 
 pub(crate) use launch::is_locked;
-pub use launch::{connect, launch};
+pub use launch::{connect, launch, launch_with};
 
 /// What a launch brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +185,59 @@ impl MonitorHandle {
         self.ask(request).await.map(drop)
     }
 
+    /// Tells of networks that the container joined or left: new names, ports to hold and to give up. `sockets` are the resolver's,
+    /// needed only when the container had none; `ports` fit [`NetworkChange::hold`]. It may take several requests, so that after an
+    /// error a part may be done.
+    ///
+    /// # Errors
+    /// When the container is over, or a monitor of an earlier release does not know how.
+    pub async fn change_network(
+        &self,
+        change: NetworkChange,
+        sockets: Option<DnsSockets>,
+        ports: Vec<OwnedFd>,
+    ) -> Result<(), MonitorError> {
+        if change.hold.len() != ports.len() {
+            return Err(MonitorError::Protocol(format!(
+                "{} sockets were given for {} ports",
+                ports.len(),
+                change.hold.len()
+            )));
+        }
+        let mut descriptors = Vec::new();
+        let first = NetworkChange {
+            sockets: sockets.is_some(),
+            hold: Vec::new(),
+            ..change
+        };
+        if let Some(sockets) = sockets {
+            descriptors.extend([sockets.udp, sockets.tcp]);
+        }
+        let mut pieces = vec![(first, descriptors)];
+        for (name, port) in change.hold.into_iter().zip(ports) {
+            match pieces.last_mut() {
+                Some((piece, descriptors)) if descriptors.len() < limits::MAX_FRAME_DESCRIPTORS => {
+                    piece.hold.push(name);
+                    descriptors.push(port);
+                }
+                _ => {
+                    let piece = NetworkChange {
+                        hold: vec![name],
+                        ..NetworkChange::default()
+                    };
+                    pieces.push((piece, vec![port]));
+                }
+            }
+        }
+        for (change, descriptors) in pieces {
+            let request = Request::Network {
+                change: Box::new(change),
+            };
+            self.connection.ask(request, descriptors).await?;
+        }
+        Ok(())
+    }
+
     /// Process ids on the host of all processes of the container.
     ///
     /// # Errors
@@ -252,7 +308,13 @@ impl MonitorHandle {
         request: Request,
         stream: Option<UnixStream>,
     ) -> Result<Reply, MonitorError> {
-        self.connection.ask(request, stream).await
+        let descriptor = match stream {
+            None => None,
+            Some(stream) => Some(OwnedFd::from(stream.into_std().map_err(socket_error)?)),
+        };
+        self.connection
+            .ask(request, descriptor.into_iter().collect())
+            .await
     }
 }
 

@@ -203,6 +203,7 @@ impl Monitor {
         }
         self.log.finish();
         let record = self.record();
+        self.leave_network();
         // A full /run is no reason to keep the exit from those who are connected.
         let _ = record.write(&self.directory);
         self.answer_failed_start(&record);

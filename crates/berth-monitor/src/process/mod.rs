@@ -14,6 +14,7 @@ mod client;
 mod ending;
 mod link;
 mod monitor;
+mod network;
 mod poll;
 mod program;
 mod requests;

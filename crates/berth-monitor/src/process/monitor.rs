@@ -11,6 +11,7 @@ use berth_types::Timestamp;
 use super::backend::Backend;
 use super::client::{Client, Input};
 use super::link::Link;
+use super::network::Network;
 use super::poll::{Key, Poll, Readiness, Slab, Token};
 use super::session::{Owner, Read, Session};
 use super::setup::now;
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) oom: Option<OomEvents>,
     pub(super) notes: Vec<String>,
     pub(super) pid: i32,
+    pub(super) network: Network,
 }
 
 pub(super) struct Monitor {
@@ -59,6 +61,7 @@ pub(super) struct Monitor {
     pub(super) backend: Backend,
     pub(super) log: LogWriter,
     pub(super) oom: Option<OomEvents>,
+    pub(super) network: Network,
 
     pub(super) state: RunState,
     pub(super) pid: i32,
@@ -97,6 +100,7 @@ impl Monitor {
             backend: parts.backend,
             log: parts.log,
             oom: parts.oom,
+            network: parts.network,
             state: RunState::Created,
             pid: parts.pid,
             started_at: None,
@@ -173,6 +177,7 @@ impl Monitor {
             Token::Listener => self.accept(),
             Token::Children | Token::Process(_) => self.reap_children(),
             Token::OutOfMemory => self.note_memory(),
+            Token::Names => self.answer_names(),
             Token::Link(key) => {
                 if let Some(link) = self.links.get_mut(key) {
                     link.ready(readable, writable, ending);
@@ -405,6 +410,7 @@ impl Monitor {
         drains
             .chain(stalls)
             .chain(self.tidy_at)
+            .chain(self.names_deadline())
             .min()
             .map(|deadline| deadline.saturating_duration_since(now))
     }
@@ -419,8 +425,10 @@ impl Monitor {
         if self.tidy_at.take_if(|at| *at <= now).is_some() {
             self.buffer = Vec::new();
             self.log.shrink();
+            self.shrink_names();
             berth_sys::memory::trim();
         }
+        self.keep_names_deadline(now);
         self.end_sessions(now);
     }
 

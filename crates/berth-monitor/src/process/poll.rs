@@ -25,6 +25,8 @@ pub(super) enum Token {
     Children,
     /// The control group's out-of-memory events.
     OutOfMemory,
+    /// The container's resolver.
+    Names,
     /// A daemon's connection.
     Link(Key),
     /// An attached client.
@@ -58,6 +60,7 @@ impl Token {
             Self::Output(key, StreamKind::Stderr) => (6, Some(key)),
             Self::Input(key) => (7, Some(key)),
             Self::Process(key) => (8, Some(key)),
+            Self::Names => (9, None),
         };
         let (index, generation) = key.map_or((0, 0), |key| (key.index, key.generation));
         kind << 56 | u64::from(generation) << 32 | u64::from(index)
@@ -78,6 +81,7 @@ impl Token {
             6 => Self::Output(key, StreamKind::Stderr),
             7 => Self::Input(key),
             8 => Self::Process(key),
+            9 => Self::Names,
             _ => return None,
         })
     }

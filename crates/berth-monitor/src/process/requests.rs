@@ -43,10 +43,9 @@ impl Monitor {
                     Err(error) => return self.start_failed(&error, Some((key, number))),
                 }
             }
-            Ok(FromDaemon::Request { number, request }) => (
-                number,
-                self.carry_out(request, descriptors.into_iter().next()),
-            ),
+            Ok(FromDaemon::Request { number, request }) => {
+                (number, self.carry_out(request, descriptors))
+            }
             Err(error) => match number_of(&body) {
                 Some(number) => return self.answer(key, number, Err(unknown(&error))),
                 None => return,
@@ -64,8 +63,17 @@ impl Monitor {
     fn carry_out(
         &mut self,
         request: Request,
-        stream: Option<OwnedFd>,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<Reply, MonitorError> {
+        let request = match request {
+            // The only one with several descriptors.
+            Request::Network { change } if self.state != RunState::Exited => {
+                self.change_network(*change, descriptors)?;
+                return Ok(Reply::Done);
+            }
+            request => request,
+        };
+        let stream = descriptors.into_iter().next();
         match request {
             Request::Status => return Ok(Reply::Status(Box::new(self.status()))),
             // Its last output is still to be had.
@@ -82,7 +90,8 @@ impl Monitor {
         }
         match request {
             // Served by the caller or above.
-            Request::Start | Request::Status | Request::Attach { .. } => {}
+            Request::Start | Request::Status | Request::Attach { .. } | Request::Network { .. } => {
+            }
             Request::Kill { signal, all } => self.backend.kill(signal, all)?,
             Request::Pause => {
                 if self.state != RunState::Running {

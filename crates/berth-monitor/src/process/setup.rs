@@ -10,6 +10,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use super::backend::{self, Backend};
 use super::link::Link;
 use super::monitor::Monitor;
+use super::network::Network;
 use super::poll::{Poll, Slab, Token};
 use super::session::{self, OurEnds, Owner, Session};
 use crate::error::MonitorError;
@@ -30,7 +31,7 @@ pub(super) fn run(directory: PathBuf) -> Result<(), MonitorError> {
         Ok(request) => request,
         Err(error) => return fail(&directory, &mut link, &error),
     };
-    match prepare(&directory, request, inherited.lock) {
+    match prepare(&directory, request, inherited.lock, &link) {
         Ok(mut monitor) => {
             let lived = monitor.adopt(link).and_then(|()| monitor.run());
             if let Err(error) = &lived {
@@ -50,6 +51,8 @@ struct Inherited {
 /// Makes this process nobody's: own session, no signal but SIGKILL and those of a defect, standard descriptors on
 /// `/dev/null`, orphans of the container become our children.
 fn detach() -> Result<Inherited, MonitorError> {
+    // Ended children are told by their signal, which the daemon may have been started without.
+    signal::forget_inherited()?;
     signal::block_all()?;
     // Fails for the leader of a process group, which then already is what we want from the daemon's signals.
     let _ = rustix::process::setsid();
@@ -95,10 +98,16 @@ fn prepare(
     directory: &Path,
     request: LaunchRequest,
     lock: OwnedFd,
+    link: &Link,
 ) -> Result<Monitor, MonitorError> {
-    let spec = load_spec(directory)?;
+    let mut spec = load_spec(directory)?;
     let log = LogWriter::open(&request.log, Compression::Child)?;
     let poll = Poll::new()?;
+    let network = match &request.network {
+        Some(launch) => Network::receive(link.socket(), launch, &poll)?,
+        None => Network::default(),
+    };
+    network.enter_into(&mut spec, &request)?;
     let children = signal::signal_fd(&[child_signal()?])?;
     poll.add_level(&children, Token::Children)?;
     let listener = berth_sys::socket::listen(&directory.join(SOCKET_FILE), LISTEN_BACKLOG)?;
@@ -155,6 +164,7 @@ fn prepare(
         oom,
         notes: made.notes,
         pid: made.pid,
+        network,
     }))
 }
 

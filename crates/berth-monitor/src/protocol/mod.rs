@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::launch::ConsoleSize;
+use crate::network::NetworkChange;
 use crate::record::ExitRecord;
 
 /// The version of the protocol, told by both sides in their first message.
@@ -85,6 +86,12 @@ pub enum Request {
         /// 1 to 64.
         signal: i32,
     },
+    /// The container joined or left a network. The resolver's sockets, if announced, come with this frame, then those of the ports to
+    /// hold.
+    Network {
+        /// What changes.
+        change: Box<NetworkChange>,
+    },
     /// List the container's processes.
     Processes,
     /// Tell the present state.
@@ -105,6 +112,7 @@ impl Request {
             Self::Attach { .. } => "attach",
             Self::Exec { .. } => "exec",
             Self::ExecKill { .. } => "exec_kill",
+            Self::Network { .. } => "network",
             Self::Processes => "processes",
             Self::Status => "status",
         }

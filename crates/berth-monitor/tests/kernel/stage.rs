@@ -69,6 +69,7 @@ impl Stage {
             state_root: path.join("state"),
             seccomp_cache: None,
             start: false,
+            network: None,
         };
         let config = config(arguments, &format!("/{group}/{id}"));
         Self {

@@ -107,6 +107,7 @@ impl Core {
             state_root: host.runtime_state(),
             seccomp_cache: Some(host.seccomp_cache()),
             start: false,
+            network: None,
         })
     }
 

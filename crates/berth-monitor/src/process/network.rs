@@ -1,0 +1,207 @@
+//! What a monitor keeps of its container's network: the namespace, held ports, and the resolver.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use berth_net::dns::{DnsSettings, DnsSockets, Responder};
+use berth_sys::fs::Durability;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use super::monitor::Monitor;
+use super::poll::{Poll, Token};
+use crate::error::MonitorError;
+use crate::launch::{CONFIG_FILE, LaunchRequest, RuntimeChoice};
+use crate::limits;
+use crate::network::{LaunchDescriptors, NetworkChange, NetworkLaunch, sockets};
+
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    namespace: Option<OwnedFd>,
+    responder: Option<Responder>,
+    ports: BTreeMap<String, OwnedFd>,
+}
+
+impl Network {
+    /// Takes the descriptors that the daemon has sent ahead of everything else.
+    pub(super) fn receive(
+        link: impl AsFd,
+        launch: &NetworkLaunch,
+        poll: &Poll,
+    ) -> Result<Self, MonitorError> {
+        let mut list = Vec::new();
+        while list.len() < launch.descriptors() {
+            let message =
+                berth_sys::socket::receive(&link, 1, berth_sys::socket::DESCRIPTOR_LIMIT)?;
+            if message.descriptors.is_empty() {
+                break;
+            }
+            list.extend(message.descriptors);
+        }
+        let given = LaunchDescriptors::sort(launch, list)?;
+        let mut network = Self {
+            namespace: given.namespace,
+            responder: None,
+            ports: launch.ports.iter().cloned().zip(given.ports).collect(),
+        };
+        if let (Some(settings), Some(sockets)) = (launch.dns.clone(), given.dns) {
+            network.answer_names(settings, sockets, poll)?;
+        }
+        Ok(network)
+    }
+
+    fn answer_names(
+        &mut self,
+        settings: DnsSettings,
+        sockets: DnsSockets,
+        poll: &Poll,
+    ) -> Result<(), MonitorError> {
+        let namespace = self.namespace.as_ref().ok_or_else(|| {
+            MonitorError::State("names cannot be answered without the network namespace".into())
+        })?;
+        let responder = Responder::new(settings, sockets, namespace)?;
+        poll.add_level(responder.descriptor(), Token::Names)?;
+        self.responder = Some(responder);
+        Ok(())
+    }
+
+    /// Where a runtime finds the namespace.
+    fn path(&self) -> Option<PathBuf> {
+        let namespace = self.namespace.as_ref()?;
+        Some(PathBuf::from(format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            namespace.as_raw_fd()
+        )))
+    }
+
+    /// Puts the namespace into the configuration; for a runtime of others also into its file.
+    pub(super) fn enter_into(
+        &self,
+        spec: &mut Spec,
+        request: &LaunchRequest,
+    ) -> Result<(), MonitorError> {
+        let Some(path) = self.path() else {
+            return Ok(());
+        };
+        let mut found = false;
+        if let Some(linux) = spec.linux_mut()
+            && let Some(list) = linux.namespaces_mut()
+        {
+            for namespace in list
+                .iter_mut()
+                .filter(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+            {
+                namespace.set_path(Some(path.clone()));
+                found = true;
+            }
+        }
+        if !found {
+            return Err(MonitorError::State(
+                "a network namespace was given to a container without one of its own".into(),
+            ));
+        }
+        match request.runtime {
+            RuntimeChoice::Builtin => Ok(()),
+            RuntimeChoice::Program { .. } => write_path(&request.bundle.join(CONFIG_FILE), &path),
+        }
+    }
+
+    fn turn(&mut self) {
+        if let Some(responder) = &mut self.responder {
+            responder.turn();
+        }
+    }
+}
+
+/// Changes only the path of the network namespace: what our types do not know stays.
+fn write_path(config: &Path, path: &Path) -> Result<(), MonitorError> {
+    let error = |source| MonitorError::Document {
+        path: config.display().to_string(),
+        source,
+    };
+    let content = berth_sys::fs::read_bounded(config, limits::MAX_DOCUMENT)?;
+    let mut document: serde_json::Value = serde_json::from_slice(&content).map_err(error)?;
+    let namespaces = document
+        .pointer_mut("/linux/namespaces")
+        .and_then(serde_json::Value::as_array_mut);
+    for namespace in namespaces.into_iter().flatten() {
+        if namespace.get("type").and_then(serde_json::Value::as_str) == Some("network")
+            && let Some(members) = namespace.as_object_mut()
+        {
+            members.insert("path".to_owned(), path.display().to_string().into());
+        }
+    }
+    let content = serde_json::to_vec(&document).map_err(error)?;
+    berth_sys::fs::replace(config, &content, 0o600, Durability::Unsynced)?;
+    Ok(())
+}
+
+impl Monitor {
+    /// A query, or an answer to one, has arrived.
+    pub(super) fn answer_names(&mut self) {
+        self.network.turn();
+        self.tidy_later();
+    }
+
+    /// When the resolver wants its next turn.
+    pub(super) fn names_deadline(&self) -> Option<Instant> {
+        self.network.responder.as_ref()?.deadline()
+    }
+
+    pub(super) fn keep_names_deadline(&mut self, now: Instant) {
+        if self.names_deadline().is_some_and(|until| until <= now) {
+            self.network.turn();
+        }
+    }
+
+    /// Gives back what an idle resolver does not need.
+    pub(super) fn shrink_names(&mut self) {
+        if let Some(responder) = &mut self.network.responder {
+            responder.shrink();
+        }
+    }
+
+    /// Carries out [`crate::protocol::Request::Network`].
+    pub(super) fn change_network(
+        &mut self,
+        change: NetworkChange,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), MonitorError> {
+        let needed = if change.sockets { 2 } else { 0 } + change.hold.len();
+        if descriptors.len() != needed {
+            return Err(MonitorError::Protocol(format!(
+                "{} descriptors came with a change of networks that needs {needed}",
+                descriptors.len()
+            )));
+        }
+        let mut descriptors = descriptors.into_iter();
+        let new = change.sockets.then(|| sockets(&mut descriptors)).flatten();
+        match (change.dns, new, &mut self.network.responder) {
+            (None, ..) => {}
+            // It has its sockets; others are not needed.
+            (Some(settings), _, Some(responder)) => responder.set(settings),
+            (Some(settings), Some(sockets), None) => {
+                self.network.answer_names(settings, sockets, &self.poll)?;
+            }
+            (Some(_), None, None) => {
+                return Err(MonitorError::State(
+                    "names cannot be answered without sockets".into(),
+                ));
+            }
+        }
+        for name in &change.release {
+            self.network.ports.remove(name);
+        }
+        self.network
+            .ports
+            .extend(change.hold.into_iter().zip(descriptors));
+        Ok(())
+    }
+
+    /// Gives everything free; before anybody is told that the container is over, so that its ports can be taken again.
+    pub(super) fn leave_network(&mut self) {
+        self.network = Network::default();
+    }
+}
