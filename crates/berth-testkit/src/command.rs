@@ -220,7 +220,7 @@ impl Command {
         if !in_time {
             bail!(
                 "not finished within {} s: {output}",
-                self.deadline.as_secs()
+                wait::scaled(self.deadline).as_secs()
             );
         }
         Ok(output)

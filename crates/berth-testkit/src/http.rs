@@ -69,7 +69,7 @@ pub fn unix(path: &Path) -> Result<UnixStream> {
     let stream =
         UnixStream::connect(path).with_context(|| format!("connect to {}", path.display()))?;
     stream
-        .set_read_timeout(Some(SILENCE))
+        .set_read_timeout(Some(crate::wait::scaled(SILENCE)))
         .context("set a time limit")?;
     Ok(stream)
 }
@@ -79,7 +79,7 @@ pub fn loopback(port: u16) -> Result<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port))
         .with_context(|| format!("connect to port {port}"))?;
     stream
-        .set_read_timeout(Some(SILENCE))
+        .set_read_timeout(Some(crate::wait::scaled(SILENCE)))
         .context("set a time limit")?;
     Ok(stream)
 }

@@ -98,8 +98,9 @@ pub fn end(pid: i32, signal: Signal, limit: Duration) -> bool {
     wait_for_end(&descriptor, limit)
 }
 
-/// Waits up to `limit` until the process behind the descriptor has ended.
+/// Waits up to `limit`, [scaled](crate::wait::scaled), until the process behind the descriptor has ended.
 pub fn wait_for_end(descriptor: &impl std::os::fd::AsFd, limit: Duration) -> bool {
+    let limit = crate::wait::scaled(limit);
     let timeout = Timespec {
         tv_sec: limit.as_secs() as i64,
         tv_nsec: i64::from(limit.subsec_nanos()),

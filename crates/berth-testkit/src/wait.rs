@@ -1,5 +1,8 @@
 //! Waiting for a condition, with a deadline. The only place that sleeps.
+//!
+//! `BERTH_TEST_PATIENCE` is a factor to all deadlines, for machines that are slower than any real one.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Deadline for anything that normally takes well under a second; generous, since a loaded
@@ -14,7 +17,7 @@ const STEP: Duration = Duration::from_millis(10);
 pub fn until_some<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     match within(PATIENCE, &mut condition) {
         Some(value) => value,
-        None => panic!("not within {} s: {what}", PATIENCE.as_secs()),
+        None => panic!("not within {} s: {what}", scaled(PATIENCE).as_secs()),
     }
 }
 
@@ -24,9 +27,19 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     until_some(what, || condition().then_some(()));
 }
 
-/// Looks until `condition` gives a value or `limit` has passed.
+/// The deadline that stands for `limit` on this machine.
+pub fn scaled(limit: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor = FACTOR.get_or_init(|| {
+        let text = std::env::var("BERTH_TEST_PATIENCE").unwrap_or_default();
+        text.parse().unwrap_or(1)
+    });
+    limit * *factor
+}
+
+/// Looks until `condition` gives a value or `limit`, [`scaled`], has passed.
 pub fn within<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + limit;
+    let end = Instant::now() + scaled(limit);
     loop {
         if let Some(value) = condition() {
             return Some(value);
