@@ -6,6 +6,7 @@
 mod file;
 mod limits;
 mod listen;
+mod notify;
 mod options;
 mod pid_file;
 mod report;
@@ -120,6 +121,7 @@ async fn serve(settings: Settings, ready: Option<OwnedFd>) -> Result<()> {
         // The client that started us may be gone already.
         let _ = rustix::io::write(&ready, b"1");
     }
+    notify::ready();
     let ended = async move {
         loop {
             tokio::select! {
@@ -132,6 +134,7 @@ async fn serve(settings: Settings, ready: Option<OwnedFd>) -> Result<()> {
     let shutdown = async {
         let signal = ended.await;
         tracing::info!("{signal}: ending; containers run on");
+        notify::stopping();
     };
     berth_server::serve(Arc::clone(&engine), listeners, shutdown).await;
     engine.close().await;
