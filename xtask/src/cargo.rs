@@ -9,10 +9,24 @@ use berth_testkit::images;
 
 /// Runs cargo in the workspace and fails when it fails.
 pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<()> {
+    visibly(command().args(arguments))
+}
+
+/// Cargo in the workspace, with the environment that it has when a person calls it.
+///
+/// The cargo that runs us has put facts of our own package there; build scripts that watch these variables (ring's
+/// does) would run again, and all that depends on them be built again, each time the two kinds of call take turns.
+pub(crate) fn command() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    command.args(arguments).current_dir(images::workspace());
-    visibly(&mut command)
+    command.current_dir(images::workspace());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// A command as one would type it.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use berth_testkit::{images, scratch};
 
-use crate::cargo::cargo;
+use crate::cargo::{cargo, command};
 use crate::{deps, tidy, watch};
 
 /// Tests wait for other processes most of the time: more of them than there are processors.
@@ -72,12 +72,10 @@ fn rules(start: Instant) -> Result<()> {
 
 fn cargo_test(arguments: &[&str]) -> Command {
     let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+    let mut command = command();
     command
         .arg("test")
         .args(arguments)
-        .current_dir(images::workspace())
         .env(
             "RUST_TEST_THREADS",
             (processors * THREADS_PER_PROCESSOR).to_string(),

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use berth_testkit::images;
 
 /// Which crates a crate may use: the table of ARCHITECTURE.md, section 2.
@@ -121,16 +121,15 @@ impl Tree {
         let listed = Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
             .current_dir(&root)
-            .output()
-            .context("start git")?;
-        let mut paths: Vec<String> = String::from_utf8_lossy(&listed.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect();
-        if !listed.status.success() {
-            // An exported tree without a repository.
-            paths = walk(&root, &root);
-        }
+            .output();
+        let paths: Vec<String> = match listed {
+            Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+            // An exported tree without a repository, or a machine without git.
+            _ => walk(&root, &root),
+        };
         let mut files = Vec::new();
         for path in paths {
             // Not text, or removed and not yet committed.
