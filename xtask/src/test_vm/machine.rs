@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use berth_testkit::images;
+use berth_testkit::{images, process};
 
 use crate::cargo::visibly;
 
@@ -111,6 +111,7 @@ pub(super) struct Staging {
 impl Staging {
     /// A new one, on a disk and not in memory.
     pub(super) fn new(name: &str) -> Result<Self> {
+        sweep(name);
         let path = home().join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(Self { path })
@@ -126,6 +127,19 @@ impl Drop for Staging {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
             eprintln!("remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Removes what earlier runs left that were killed.
+fn sweep(name: &str) {
+    for entry in std::fs::read_dir(home()).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let owner = file
+            .to_str()
+            .and_then(|text| text.strip_prefix(name)?.strip_prefix('-')?.parse().ok());
+        if owner.is_some_and(|pid| !process::is_alive(pid)) {
+            drop(std::fs::remove_dir_all(entry.path()));
         }
     }
 }

@@ -13,7 +13,7 @@ use berth_testkit::images;
 use serde_json::Value;
 
 use super::machine::{Machine, Recipe, Staging};
-use crate::cargo::{output_directory, visibly};
+use crate::cargo::{command, output_directory, visibly};
 
 /// What the tests compare with; the executables themselves need nothing.
 const PACKAGES: &[&str] = &[
@@ -134,10 +134,8 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
 
 /// Builds tests; gives each executable with the name `package.target`.
 fn executables(selection: &[&str]) -> Result<Vec<(String, PathBuf)>> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(program)
+    let output = command()
         .args(selection)
-        .current_dir(images::workspace())
         .stderr(Stdio::inherit())
         .output()
         .context("start cargo")?;
