@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod firewall;
 mod link;
 mod namespace;
+mod sandbox;
