@@ -72,6 +72,12 @@ pub const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Network namespaces made at the same time: more only wait for each other in the kernel.
 pub const NAMESPACES_AT_ONCE: usize = 2;
 
+/// Time a bridge has to notice that a new port is up, before an endpoint counts as attached all the same.
+pub const PORT_FORWARDS: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Time between looks at whether it has.
+pub const PORT_LOOKS: std::time::Duration = std::time::Duration::from_micros(100);
+
 /// Settings (`sysctl`) of one endpoint.
 pub const ENDPOINT_SETTINGS: usize = 64;
 

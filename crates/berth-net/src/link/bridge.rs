@@ -190,10 +190,10 @@ fn create(route: &mut Route, plan: &BridgePlan) -> Result<Link> {
         LinkAttribute::Address(plan.hardware_address.0.to_vec()),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(vec![
-                InfoBridge::StpState(BridgeStpState::Disabled),
-                InfoBridge::VlanFiltering(false),
-            ])),
+            // VLAN filtering is off by itself; naming it fails in kernels without it.
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::StpState(
+                BridgeStpState::Disabled,
+            )])),
         ]),
     ];
     attributes.extend(plan.mtu.map(LinkAttribute::Mtu));

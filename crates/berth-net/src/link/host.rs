@@ -1,5 +1,6 @@
 //! The host's side: the namespace in which bridges and parents are.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{LinkName, Result};
@@ -83,6 +84,8 @@ impl Host {
                 .filter(|address| counts(Some(address.link)))
                 .map(|address| address.prefix.network()),
         );
+        // Every interface has one of these, and none hides another.
+        networks.retain(|network| !is_link_local(network.address()));
         networks.sort_unstable();
         networks.dedup();
         Ok(networks)
@@ -157,4 +160,9 @@ impl Host {
         );
         Ok(route.execute(batch)?)
     }
+}
+
+/// Whether an address is of fe80::/10.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

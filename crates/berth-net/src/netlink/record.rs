@@ -22,6 +22,10 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_STATE: u16 = 1;
+/// The state of a bridge's port that takes part in nothing yet (`BR_STATE_DISABLED`).
+const PORT_DISABLED: u8 = 0;
 const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 1 << 3;
 const IFF_LOWER_UP: u32 = 1 << 16;
@@ -63,6 +67,8 @@ pub struct Link {
     pub carrier: bool,
     /// Whether it is a loopback interface.
     pub loopback: bool,
+    /// Whether it is a port of a bridge that has not noticed the link to be up.
+    pub port_disabled: bool,
 }
 
 /// An address of an interface.
@@ -142,6 +148,7 @@ impl Link {
             up: flags & IFF_UP != 0,
             carrier: flags & IFF_LOWER_UP != 0,
             loopback: flags & IFF_LOOPBACK != 0,
+            port_disabled: false,
         };
         attributes(&reply.payload[16..], |kind, value| match kind {
             IFLA_IFNAME => link.name = text(value),
@@ -152,10 +159,15 @@ impl Link {
             IFLA_ADDRESS => {
                 link.hardware_address = <[u8; 6]>::try_from(value).ok().map(HardwareAddress);
             }
-            IFLA_LINKINFO => attributes(value, |kind, value| {
-                if kind == IFLA_INFO_KIND {
-                    link.kind = Some(text(value));
-                }
+            IFLA_LINKINFO => attributes(value, |kind, value| match kind {
+                IFLA_INFO_KIND => link.kind = Some(text(value)),
+                // The same number means something else for ports of a bond, which this is not read for.
+                IFLA_INFO_SLAVE_DATA => attributes(value, |kind, value| {
+                    if kind == IFLA_BRPORT_STATE {
+                        link.port_disabled = value == [PORT_DISABLED];
+                    }
+                }),
+                _ => {}
             }),
             _ => {}
         });

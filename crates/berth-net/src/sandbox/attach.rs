@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -13,6 +14,7 @@ use super::namespace::{PREPARED_NAME, Pair, Sandbox, veth, without_own_ipv6};
 use super::plan::{EndpointKind, EndpointPlan, Gateway};
 use super::{Error, Result};
 use crate::address::{HardwareAddress, Prefix};
+use crate::limits;
 use crate::link::{BridgePort, Host, LinkName, alias, setting};
 use crate::netlink::{Batch, Route, message};
 
@@ -77,7 +79,7 @@ impl Sandbox {
                 self.lie_on(host, plan, parent, mode.attribute(*flag), false)?
             }
         };
-        let configured = self.configure(plan, &end);
+        let configured = self.configure(host, plan, &end);
         if configured.is_err() {
             self.undo(host, &end);
         }
@@ -272,7 +274,12 @@ impl Sandbox {
     }
 
     /// Sets all that is set inside; the answer is the interface's Ethernet address.
-    fn configure(&mut self, plan: &EndpointPlan, end: &End) -> Result<Option<HardwareAddress>> {
+    fn configure(
+        &mut self,
+        host: &Host,
+        plan: &EndpointPlan,
+        end: &End,
+    ) -> Result<Option<HardwareAddress>> {
         let name = plan.interface.as_str();
         match &end.pair {
             Some(pair) if plan.has_ipv6() => {
@@ -319,6 +326,7 @@ impl Sandbox {
                 .find_link_by_index(end.inside)?
                 .and_then(|link| link.hardware_address),
         };
+        end.wait_for_port(host)?;
         if plan.announce
             && let Some(owner) = owner
         {
@@ -433,6 +441,24 @@ impl End {
             // Kernels before 6.2 rename links only while they are down.
             Err(error) if error.errno() == Some(Errno::BUSY) => Ok(on_host.execute(request(true))?),
             answer => Ok(answer?),
+        }
+    }
+
+    /// Waits until the bridge has noticed that the host's end is up: what is sent before is lost, and tried again
+    /// after a second only.
+    ///
+    /// The kernel tells the bridge from a work queue when a pair comes up; of a prepared pair it has done so long ago.
+    fn wait_for_port(&self, host: &Host) -> Result<()> {
+        let Some(index) = self.host else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + limits::PORT_FORWARDS;
+        loop {
+            let link = host.route().find_link_by_index(index)?;
+            if !link.is_some_and(|link| link.port_disabled) || Instant::now() >= deadline {
+                return Ok(());
+            }
+            std::thread::sleep(limits::PORT_LOOKS);
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod dns;
 mod firewall;
 mod link;
 mod namespace;

@@ -12,13 +12,13 @@ use berth_sys::{namespace, network};
 
 /// One network namespace, alive as long as this value.
 #[derive(Debug)]
-pub struct Namespace {
+pub(crate) struct Namespace {
     descriptor: OwnedFd,
 }
 
 impl Namespace {
     /// A new one, with loopback up.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let descriptor = std::thread::spawn(|| {
             namespace::unshare(namespace::Kind::Network.flag()).unwrap();
             network::bring_up_loopback().unwrap();
@@ -30,7 +30,7 @@ impl Namespace {
     }
 
     /// Runs `work` in a thread inside; a panic there is a panic here.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let inside = std::thread::scope(|scope| {
             scope
                 .spawn(|| {
@@ -46,7 +46,7 @@ impl Namespace {
     }
 
     /// Runs a program inside and waits for its end; the line is split at spaces.
-    pub fn try_command(&self, line: &str) -> Output {
+    pub(crate) fn try_command(&self, line: &str) -> Output {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         self.run(move || {
             Command::new(&words[0])
@@ -57,7 +57,7 @@ impl Namespace {
     }
 
     /// As [`Namespace::try_command`]; anything but success is a panic. The answer is its standard output.
-    pub fn command(&self, line: &str) -> String {
+    pub(crate) fn command(&self, line: &str) -> String {
         let output = self.try_command(line);
         assert!(
             output.status.success(),
@@ -67,11 +67,37 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Whether the kernel has this kind of link; says so when it has not, since the test then shows nothing.
+    pub(crate) fn offers(&self, kind: &str) -> bool {
+        let below = match kind {
+            "dummy" => String::new(),
+            _ => {
+                self.command("ip link add probe-a type veth peer name probe-b");
+                "link probe-a ".to_owned()
+            }
+        };
+        let id = if kind == "vlan" { " id 1" } else { "" };
+        let made = self.try_command(&format!("ip link add {below}name probe type {kind}{id}"));
+        for name in ["probe", "probe-a"] {
+            self.try_command(&format!("ip link del {name}"));
+        }
+        if !made.status.success() {
+            eprintln!("skipped: this kernel has no links of the kind {kind}");
+        }
+        made.status.success()
+    }
+
     /// Joins this namespace and `other` by a veth pair with these addresses (`192.0.2.1/24`), both ends up.
     ///
     /// `link` is the name of the end here, `peer` of the end there.
-    #[allow(dead_code)]
-    pub fn join(&self, link: &str, address: &str, other: &Self, peer: &str, peer_address: &str) {
+    pub(crate) fn join(
+        &self,
+        link: &str,
+        address: &str,
+        other: &Self,
+        peer: &str,
+        peer_address: &str,
+    ) {
         self.command(&format!("ip link add {link} type veth peer name {peer}"));
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&other.descriptor);
         let path = format!("/proc/{}/fd/{descriptor}", std::process::id());
@@ -91,12 +117,12 @@ impl AsFd for Namespace {
 }
 
 /// Runs `test` in a thread inside a fresh network namespace with loopback up.
-pub fn alone(test: impl FnOnce() + Send) {
+pub(crate) fn alone(test: impl FnOnce() + Send) {
     Namespace::new().run(test);
 }
 
 /// Waits until `condition` holds; panics with `what` when it does not within ten seconds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
