@@ -13,6 +13,7 @@ use berth_sys::{Error, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::resolv_conf::RESOLVER;
+use crate::firewall;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -64,6 +65,28 @@ impl DnsSockets {
         inside(namespace, Self::open)?
     }
 
+    /// Opens them in the calling thread's network namespace and leads port 53 of 127.0.0.11 to them. Of an earlier pair in that
+    /// namespace nothing is left.
+    ///
+    /// # Errors
+    /// As [`DnsSockets::open`], and when the kernel refuses the rules.
+    pub fn prepare() -> Result<Self> {
+        let sockets = Self::open()?;
+        let ports = sockets.ports()?;
+        firewall::Socket::open()
+            .and_then(|socket| firewall::dns_redirect(&socket, ports.udp, ports.tcp))
+            .map_err(|error| Error::new(error.to_string(), cause(&error)))?;
+        Ok(sockets)
+    }
+
+    /// As [`DnsSockets::prepare`] in `namespace`, which the calling thread enters for that time.
+    ///
+    /// # Errors
+    /// As [`DnsSockets::prepare`], and when the namespace cannot be entered.
+    pub fn prepare_in(namespace: impl AsFd) -> Result<Self> {
+        inside(namespace, Self::prepare)?
+    }
+
     /// Their ports, for the rewriting of port 53.
     ///
     /// # Errors
@@ -83,6 +106,16 @@ fn port(socket: &OwnedFd) -> Result<u16> {
         Ok(SocketAddr::V4(address)) if is_resolver(*address.ip()) => Ok(address.port()),
         _ => Err(Error::invalid(attempt, "it is bound to another address")),
     }
+}
+
+fn cause(error: &firewall::Error) -> std::io::Error {
+    let code = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .and_then(std::io::Error::raw_os_error);
+    code.map_or_else(
+        || std::io::Error::other("the rules were refused"),
+        std::io::Error::from_raw_os_error,
+    )
 }
 
 fn is_resolver(address: Ipv4Addr) -> bool {
