@@ -2,15 +2,17 @@
 //!
 //! Owns how the value becomes kernel parameters. Does not own the directories; they belong to who made the value.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{FileSystemContext, attribute};
 use crate::error::{Attempt, Error, Result};
-use crate::{path, process, socket};
+use crate::{namespace, path, process, socket};
 
 /// The longest value fsconfig(2) takes, without the final zero byte.
 const VALUE_LIMIT: usize = 255;
@@ -36,8 +38,9 @@ pub struct Overlay {
 impl Overlay {
     /// Makes the overlay as a mount attached nowhere; dropping the descriptor undoes it.
     ///
-    /// Works from any process; kernels before 6.7 need a helper process for more layers than fit
-    /// in one option, and then the caller must have one thread only.
+    /// Works from any process. Kernels before 6.7 take more layers than fit in one option only by mount(2), which is
+    /// then called in a mount namespace made for that: a helper process', or a helper thread's where the caller has
+    /// several threads already.
     pub fn mount_detached(&self) -> Result<OwnedFd> {
         if self.lower.is_empty() {
             return Err(Error::invalid(
@@ -61,10 +64,7 @@ impl Overlay {
                 if let Ok(mount) = self.mount_joined(&layers) {
                     return Ok(mount);
                 }
-                match self.mount_by_helper(&layers) {
-                    Ok(mount) => Ok(mount),
-                    Err(_) => Err(error),
-                }
+                self.mount_by_helper()
             }
             other => other,
         }
@@ -118,57 +118,15 @@ impl Overlay {
         context.mount(self.attributes())
     }
 
-    /// mount(2) in a mount namespace of a helper process, whose mount is then copied out as a descriptor.
+    /// mount(2) in a mount namespace of a helper's, whose mount is then copied out as a descriptor.
     ///
     /// mount(2) takes a page of options where fsconfig(2) takes 255 bytes.
-    fn mount_by_helper(&self, layers: &Layers) -> Result<OwnedFd> {
-        let mut data = format!("lowerdir={}", layers.joined_lower());
-        if let (Some(upper), Some(work)) = (&layers.upper, &layers.work) {
-            data.push_str(&format!(
-                ",upperdir={},workdir={}",
-                upper.by_descriptor(),
-                work.by_descriptor()
-            ));
-        }
-        for (key, value) in &self.options {
-            data.push(',');
-            data.push_str(key);
-            if !value.is_empty() {
-                data.push('=');
-                data.push_str(value);
-            }
-        }
-        let data = std::ffi::CString::new(data)
-            .map_err(|_| Error::invalid("mount an overlay", "an option holds a zero byte"))?;
-        let (ours, theirs) = socket::seqpacket_pair()?;
-        let request = process::CloneRequest {
-            flags: process::CLONE_NEWNS,
-            ..process::CloneRequest::default()
+    fn mount_by_helper(&self) -> Result<OwnedFd> {
+        let mount = if process::thread_count()? == 1 {
+            self.mount_by_process()?
+        } else {
+            self.mount_by_thread()?
         };
-        let child = process::clone_process(&request, || {
-            let made = super::set_propagation(Path::new("/"), super::Propagation::Private, true)
-                .and_then(|()| {
-                    super::mount_classic(
-                        Path::new("overlay"),
-                        Path::new(HELPER_TARGET),
-                        "overlay",
-                        rustix::mount::MountFlags::empty(),
-                        Some(&data),
-                    )
-                })
-                .and_then(|()| super::clone_tree(Path::new(HELPER_TARGET), false));
-            match made {
-                Ok(mount) => i32::from(socket::send(&theirs, b"m", &[mount.as_fd()]).is_err()),
-                Err(_) => 1,
-            }
-        })?;
-        drop(theirs);
-        let message = socket::receive(&ours, 1, 1);
-        child.wait()?;
-        let mount = message?
-            .descriptors
-            .pop()
-            .ok_or_else(|| Error::other("mount an overlay", "the helper process gave no mount"))?;
         if self.attributes() != 0 {
             super::set_attributes(
                 &mount,
@@ -180,6 +138,83 @@ impl Overlay {
             )?;
         }
         Ok(mount)
+    }
+
+    /// Mounts in a process with a mount namespace of its own. The caller has one thread.
+    fn mount_by_process(&self) -> Result<OwnedFd> {
+        let (ours, theirs) = socket::seqpacket_pair()?;
+        let request = process::CloneRequest {
+            flags: process::CLONE_NEWNS,
+            ..process::CloneRequest::default()
+        };
+        let child = process::clone_process(&request, || match self.mount_and_copy() {
+            Ok(mount) => i32::from(socket::send(&theirs, b"m", &[mount.as_fd()]).is_err()),
+            Err(error) => error.errno().map_or(1, Errno::raw_os_error),
+        })?;
+        drop(theirs);
+        let message = socket::receive(&ours, 1, 1);
+        let status = child.wait()?;
+        match message?.descriptors.pop() {
+            Some(mount) => Ok(mount),
+            None => Err(Errno::from_raw_os_error(status.code()))
+                .attempt(|| "mount an overlay in a helper process"),
+        }
+    }
+
+    /// Mounts in a thread with a mount namespace of its own, which ends with it.
+    fn mount_by_thread(&self) -> Result<OwnedFd> {
+        let mounted = std::thread::scope(|scope| {
+            let helper = std::thread::Builder::new().spawn_scoped(scope, || {
+                namespace::unshare(process::CLONE_NEWNS)?;
+                self.mount_and_copy()
+            });
+            helper.map(std::thread::ScopedJoinHandle::join)
+        });
+        match mounted {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::other("mount an overlay", "the helper thread ended")),
+            Err(error) => Err(Error::new("start a thread to mount an overlay", error)),
+        }
+    }
+
+    /// Mounts where nobody else sees it, and gives a copy that is attached nowhere.
+    ///
+    /// The layers are opened here, in the helper's namespace: overlayfs refuses directories of mounts that belong to
+    /// another one than the caller's.
+    fn mount_and_copy(&self) -> Result<OwnedFd> {
+        let target = Path::new(HELPER_TARGET);
+        super::set_propagation(Path::new("/"), super::Propagation::Private, true)?;
+        let layers = Layers::open(self)?;
+        super::mount_classic(
+            Path::new("overlay"),
+            target,
+            "overlay",
+            rustix::mount::MountFlags::empty(),
+            Some(&self.classic_options(&layers)?),
+        )?;
+        super::clone_tree(target, false)
+    }
+
+    /// The options in the form of mount(2).
+    fn classic_options(&self, layers: &Layers) -> Result<CString> {
+        let mut options = format!("lowerdir={}", layers.joined_lower());
+        if let (Some(upper), Some(work)) = (&layers.upper, &layers.work) {
+            options.push_str(&format!(
+                ",upperdir={},workdir={}",
+                upper.by_descriptor(),
+                work.by_descriptor()
+            ));
+        }
+        for (key, value) in &self.options {
+            options.push(',');
+            options.push_str(key);
+            if !value.is_empty() {
+                options.push('=');
+                options.push_str(value);
+            }
+        }
+        CString::new(options)
+            .map_err(|_| Error::invalid("mount an overlay", "an option holds a zero byte"))
     }
 }
 
@@ -298,6 +333,32 @@ mod tests {
         assert_eq!(std::fs::read_to_string(made[2].join("new")).unwrap(), "new");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(base.path().to_str().unwrap()));
+    }
+
+    #[test]
+    fn as_many_layers_as_an_image_may_have_are_stacked_on_every_kernel() {
+        let base = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..127).map(|number| format!("layer{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let lower = directories(base.path(), &names);
+        for (number, layer) in lower.iter().enumerate() {
+            std::fs::write(layer.join(format!("own{number}")), "").unwrap();
+            std::fs::write(layer.join("shared"), format!("{number}")).unwrap();
+        }
+        let made = directories(base.path(), &["upper", "work"]);
+        let overlay = Overlay {
+            lower,
+            upper: Some(made[0].clone()),
+            work: Some(made[1].clone()),
+            ..Overlay::default()
+        };
+        let check = |mount: OwnedFd| {
+            let seen = path::descriptor_path(&mount);
+            assert_eq!(std::fs::read_dir(&seen).unwrap().count(), 128);
+            assert_eq!(std::fs::read_to_string(seen.join("shared")).unwrap(), "0");
+        };
+        check(overlay.mount_detached().unwrap());
+        check(overlay.mount_by_thread().unwrap());
     }
 
     #[test]
