@@ -116,6 +116,11 @@ impl Host {
             )?;
             // A container must not change the host's routes by advertising itself as a router.
             setting::ensure(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
+            // The bridge's address is nobody else's, and until it were shown unique, packets of IPv6 that are passed on
+            // to a container would wait.
+            setting::ensure(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
+            // A way past the bridge, from port to port, would be a way past the packet filter.
+            setting::ensure(&format!("ipv4/conf/{name}/send_redirects"), "0")?;
             if plan.route_localnet {
                 setting::ensure(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
             }

@@ -10,7 +10,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use rustix::io::Errno;
 
 use super::announce;
-use super::namespace::{PREPARED_NAME, Pair, Sandbox, veth, without_own_ipv6};
+use super::namespace::{PREPARED_NAME, Pair, Sandbox, no_detection, veth, without_own_ipv6};
 use super::plan::{EndpointKind, EndpointPlan, Gateway};
 use super::{Error, Result};
 use crate::address::{HardwareAddress, Prefix};
@@ -296,6 +296,9 @@ impl Sandbox {
             None => {
                 let disabled = if plan.has_ipv6() { "0" } else { "1" };
                 self.namespace.run(|| {
+                    if end.host.is_some() {
+                        setting::ensure(&no_detection(name), "0")?;
+                    }
                     setting::ensure(&format!("ipv6/conf/{name}/disable_ipv6"), disabled)
                 })??;
             }

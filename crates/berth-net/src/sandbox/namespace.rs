@@ -256,6 +256,7 @@ impl Pair {
             Some(index) if index != 0 => index,
             _ => route.link(PREPARED_NAME)?.index,
         };
+        setting::ensure(&no_detection(PREPARED_NAME), "0")?;
         let switch = setting::path(&format!("ipv6/conf/{PREPARED_NAME}/disable_ipv6"));
         let ipv6_switch = match berth_sys::fs::open(&switch, OpenOptions::new().write(true)) {
             Ok(file) => {
@@ -285,6 +286,12 @@ impl Pair {
             None => Ok(()),
         }
     }
+}
+
+/// The setting that lets an interface use its own link-local address without asking first whether somebody has it:
+/// on a bridge of ours nobody can, and until the answer nobody could be reached.
+pub(super) fn no_detection(interface: &str) -> String {
+    format!("ipv6/conf/{interface}/accept_dad")
 }
 
 /// Writes a switch from its start, as the kernel requires of every write.

@@ -68,7 +68,13 @@ fn a_bridge_is_made_once_and_kept_as_planned() {
     assert!(!addresses.contains("tentative"), "{addresses}");
     let setting = |name: &str| namespace.command(&format!("cat /proc/sys/net/{name}"));
     assert_eq!(setting("ipv4/conf/br-1a2b/route_localnet").trim(), "1");
-    assert_eq!(setting("ipv6/conf/br-1a2b/accept_ra").trim(), "0");
+    for refused in [
+        "ipv6/conf/br-1a2b/accept_ra",
+        "ipv6/conf/br-1a2b/accept_dad",
+        "ipv4/conf/br-1a2b/send_redirects",
+    ] {
+        assert_eq!(setting(refused).trim(), "0", "{refused}");
+    }
 
     let again = host.ensure_bridge(&plan).unwrap();
     assert!(!again.created && again.ours);

@@ -119,6 +119,7 @@ fn prepared_containers_on_a_bridge_reach_each_other_at_once() {
         );
         assert!(shown.contains("mtu 1400"), "{shown}");
         assert!(shown.contains("fe80::42:acff:fe14:"), "{shown}");
+        assert!(!shown.contains("tentative"), "{shown}");
         assert!(shown.contains(&format!("fd00:20::{number}/64")), "{shown}");
         let routes = show(sandbox, "ip route");
         assert!(
@@ -630,7 +631,7 @@ fn figures() {
         plan.addresses = vec![prefix(&format!("{address}/16"))];
         if ipv6 {
             plan.addresses
-                .push(prefix(&format!("fd00:20::{number:x}/64")));
+                .push(prefix(&format!("fd00:20::{:x}/64", number + 16)));
             plan.gateway_ipv6 = Some(Gateway::Address("fd00:20::1".parse().unwrap()));
         }
         plan
