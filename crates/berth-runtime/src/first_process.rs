@@ -211,12 +211,14 @@ impl FirstProcess<'_> {
         let in_user_namespace =
             self.plan.makes(Kind::User) || self.plan.joins(Kind::User).is_some();
         if self.plan.makes(Kind::Time) && in_user_namespace {
-            // Takes effect with the program (time_namespaces(7)).
             namespace::unshare(process::CLONE_NEWTIME)?;
             // The change of user has given our files in /proc to the host's root.
             process::set_dumpable(true)?;
             write_time_offsets(self.plan)?;
+            let ours = namespace::open(Path::new("/proc/self/ns/time_for_children"))?;
             process::set_dumpable(false)?;
+            // Programs are born in it (time_namespaces(7)); before Linux 6.2 a program in the same process is not.
+            namespace::enter(ours, Kind::Time)?;
         }
         if self.plan.makes(Kind::Cgroup) {
             namespace::unshare(process::CLONE_NEWCGROUP)?;

@@ -80,7 +80,8 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
 
 /// Enters the namespace behind `descriptor`, which must be of `kind`.
 ///
-/// For a PID or time namespace: the next child is born in it, the caller stays.
+/// For a PID namespace: the next child is born in it, the caller stays. For a time namespace the caller needs to have
+/// one thread.
 pub fn enter(descriptor: impl AsFd, kind: Kind) -> Result<()> {
     set(descriptor, kind.flag()).attempt(|| format!("enter a {} namespace", kind.file()))
 }

@@ -130,6 +130,13 @@ fn limits_are_set_or_told() {
         .effective
         .contains(berth_sys::capability::Capability::SYS_RESOURCE);
     let (_, hard) = berth_sys::process::resource_limit(7).unwrap();
+    // Above this nobody may go (proc(5)).
+    let highest: u64 = std::fs::read_to_string("/proc/sys/fs/nr_open")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let may_raise = may_raise && hard < highest;
     bundle.spec["process"]["rlimits"] =
         json!([{"type": "RLIMIT_NOFILE", "soft": 50, "hard": hard + 1}]);
     let output = bundle.run().unwrap();
