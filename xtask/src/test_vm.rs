@@ -76,5 +76,6 @@ fn executable() -> Result<PathBuf> {
 fn bare(machine: &Machine) -> Result<()> {
     machine.inside("berth run --rm berth/hello")?;
     machine.inside("berth ps -a && berth info")?;
-    machine.inside("kill $(pidof -s berth) && ! test -e /sys/fs/cgroup/berth/*")
+    service::no_group(machine)?;
+    machine.inside("kill $(pidof -s berth) && while pidof -q berth; do sleep 0.1; done")
 }

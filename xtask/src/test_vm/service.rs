@@ -62,9 +62,24 @@ pub(super) fn run(machine: &Machine) -> Result<()> {
     after_boot(machine).context("after a power cut")?;
 
     machine.inside("berth rm -f $(berth ps -aq)")?;
+    no_group(machine)?;
     machine.inside("systemctl disable --now berth && ! pidof berth")?;
-    machine.inside("test -z \"$(find /sys/fs/cgroup/berth -mindepth 1 -type d 2> /dev/null)\"")?;
     machine.inside("! grep berth /proc/self/mountinfo")
+}
+
+/// Of control groups only the daemon's own is there, above those of containers.
+pub(super) fn no_group(machine: &Machine) -> Result<()> {
+    let groups = "find /sys/fs/cgroup/berth -mindepth 2 -type d";
+    let gone = wait::within(PATIENCE, || {
+        machine
+            .output(groups)
+            .is_ok_and(|text| text.is_empty())
+            .then_some(())
+    });
+    if gone.is_none() {
+        bail!("control groups are left: {}", machine.output(groups)?);
+    }
+    Ok(())
 }
 
 /// What the unit sets for the daemon is not what containers get.

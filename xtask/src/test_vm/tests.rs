@@ -33,7 +33,6 @@ const PACKAGES: &[&str] = &[
 /// Packages whose tests touch the kernel.
 const TESTED: &[&str] = &[
     "berth-sys",
-    "berth-net",
     "berth-runtime",
     "berth-monitor",
     "berth-image",
@@ -64,7 +63,7 @@ pub(super) fn run(pattern: &str) -> Result<()> {
     })?;
     let line = format!(
         "cd /bring && BERTH_BINARY=/bring/berth BERTH_TEST_CACHE=/bring/cache BERTH_TEST_KILLS={KILLS} \
-         BERTH_TEST_PATIENCE={PATIENCE_FACTOR} ./run-tests.sh /bring {LIMIT} {SIDE_BY_SIDE} '{pattern}'"
+         BERTH_TEST_PATIENCE={PATIENCE_FACTOR} INSTA_WORKSPACE_ROOT=/bring/tree ./run-tests.sh /bring {LIMIT} {SIDE_BY_SIDE} '{pattern}'"
     );
     let start = Instant::now();
     let mut child = machine
@@ -114,6 +113,24 @@ fn prepare(place: &Path) -> Result<()> {
                 .with_context(|| format!("copy {}", entry.path().display()))?;
         }
     }
+    // Tests compare with recorded snapshots.
+    let tree = place.join("tree");
+    fs::create_dir(&tree).with_context(|| format!("create {}", tree.display()))?;
+    visibly(
+        Command::new("find")
+            .args([
+                "crates",
+                "-name",
+                "*.snap",
+                "-exec",
+                "cp",
+                "--parents",
+                "-t",
+            ])
+            .arg(&tree)
+            .args(["{}", "+"])
+            .current_dir(images::workspace()),
+    )?;
     let script = place.join("run-tests.sh");
     fs::write(&script, include_str!("run-tests.sh"))
         .with_context(|| format!("write {}", script.display()))?;
