@@ -10,25 +10,35 @@
 //! - Connections that exist survive everything done here but the removal of what they lead to: translations are
 //!   remembered by connection tracking, not by the table.
 
+mod audit;
 mod conntrack;
 mod error;
 mod executor;
 mod expression;
+mod forward;
 mod forwarding;
+mod hold;
 mod message;
 mod others;
 mod plan;
+mod ports;
 mod redirect;
 mod schema;
 mod socket;
 mod table;
 mod watch;
 
+pub use audit::{InputPolicy, Reach, reach};
 pub use error::{Error, Result};
 pub use executor::{Firewall, Healed};
+pub use forward::{Forwarder, Route};
+pub use hold::{HoldError, hold};
 pub use others::Warning;
 pub use plan::{
     Change, Endpoint, GatewayMode, Link, Network, Parts, Policy, Protocol, Published,
+};
+pub use ports::{
+    EPHEMERAL, PortBinding, PortBook, PortError, PortRequest, ephemeral_of_kernel,
 };
 pub use redirect::dns_redirect;
 pub use socket::Socket;

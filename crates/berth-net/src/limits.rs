@@ -109,3 +109,15 @@ pub const FIREWALL_DUMPS: u32 = 16;
 pub const FIREWALL_ELEMENTS: usize = 256;
 /// Bytes of notices about changed rules that may wait to be read; losing some costs one comparison.
 pub const FIREWALL_WATCH_BUFFER: usize = 1 << 20;
+/// Connections to a held port that wait to be taken; the kernel caps it at `somaxconn`.
+pub const HELD_BACKLOG: i32 = 4096;
+/// Connections and flows of datagrams that one container's forwarder carries at once.
+pub const FORWARD_SESSIONS: usize = 400;
+/// Events or clients of one turn of the forwarder; the monitor's other work comes between.
+pub const FORWARD_BATCH: usize = 64;
+/// Bytes read at once from one end of a forwarded connection, and held at most for each direction.
+pub const FORWARD_BUFFER: usize = 64 << 10;
+/// Largest datagram, in bytes (RFC 768: a length of 16 bits).
+pub const FORWARD_DATAGRAM: usize = 65_535;
+/// How long a flow of datagrams is kept without any. Docker's value.
+pub const FORWARD_FLOW_IDLE: Duration = Duration::from_secs(90);

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::audit::InputPolicy;
 use super::conntrack;
 use super::error::Result;
 use super::forwarding::{self, Forwarding};
@@ -168,6 +169,15 @@ impl Firewall {
         healed.accepts = accepts.added;
         healed.warnings = accepts.warnings;
         Ok(healed)
+    }
+
+    /// How the host's own input chains stand towards what no rule of theirs names, for [`super::reach`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not list its chains.
+    pub fn input_policy(&self) -> Result<InputPolicy> {
+        others::input_policy(&self.socket, &self.name)
     }
 
     /// Takes away everything of ours, also the accepts in chains of others.

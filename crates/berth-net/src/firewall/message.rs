@@ -63,11 +63,6 @@ impl Attributes {
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
     }
 
-    /// Attributes written elsewhere.
-    pub(crate) fn extend(&mut self, other: &Self) {
-        self.bytes.extend_from_slice(&other.bytes);
-    }
-
     /// Bytes so far.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use berth_sys::fs;
 
+use super::audit::InputPolicy;
 use super::error::Result;
 use super::expression::{Expression, Meta, Verdict};
 use super::message::{Attributes, Batch, CREATE, NFTABLES, Reader};
@@ -37,6 +38,10 @@ pub(crate) struct Adjusted {
     pub(crate) warnings: Vec<Warning>,
 }
 
+/// `NF_INET_LOCAL_IN` and `NF_INET_FORWARD`.
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+
 type ChainKey = (u8, String, String);
 
 #[derive(Debug, Default)]
@@ -51,7 +56,7 @@ struct ForeignChain {
 /// Gives chains of others the accepts that `bridges` need, and takes back those that nobody needs.
 pub(crate) fn adjust(socket: &Socket, name: &str, bridges: &BTreeSet<String>) -> Result<Adjusted> {
     let mut adjusted = Adjusted::default();
-    let mut chains = forward_chains(socket, name)?;
+    let mut chains = chains_at(socket, name, FORWARD)?;
     read_rules(socket, name, &mut chains)?;
     for ((family, table, chain), found) in &chains {
         let mut wanted = BTreeMap::new();
@@ -114,6 +119,22 @@ pub(crate) fn adjust(socket: &Socket, name: &str, bridges: &BTreeSet<String>) ->
     Ok(adjusted)
 }
 
+/// How the host's own input chains stand towards what no rule of theirs names.
+pub(crate) fn input_policy(socket: &Socket, name: &str) -> Result<InputPolicy> {
+    let mut chains = chains_at(socket, name, INPUT)?;
+    read_rules(socket, name, &mut chains)?;
+    let drops = chains
+        .values()
+        .any(|chain| chain.drops_by_policy || chain.ends_in_drop);
+    Ok(if drops {
+        InputPolicy::Drop
+    } else if LEGACY.iter().any(|(path, _)| has_filter_table(path)) {
+        InputPolicy::Unknown
+    } else {
+        InputPolicy::Accept
+    })
+}
+
 fn tag(name: &str, bridge: &str, meta: Meta) -> String {
     let way = if meta == Meta::InInterface {
         "from"
@@ -139,26 +160,33 @@ fn owned_by_another(table: &str, chain: &str, bridges: &BTreeSet<String>) -> War
     }
 }
 
+/// Where x_tables names the tables of each family, and the program that shows them.
+const LEGACY: [(&str, &str); 2] = [
+    ("/proc/thread-self/net/ip_tables_names", "iptables-legacy"),
+    ("/proc/thread-self/net/ip6_tables_names", "ip6tables-legacy"),
+];
+
+fn has_filter_table(path: &str) -> bool {
+    fs::read_to_string(Path::new(path))
+        .is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
+}
+
 /// Rules of iptables-legacy (x_tables) that may drop.
 fn legacy(bridge: &str) -> Option<Warning> {
-    let names = [
-        ("/proc/thread-self/net/ip_tables_names", "iptables-legacy"),
-        ("/proc/thread-self/net/ip6_tables_names", "ip6tables-legacy"),
-    ];
-    names.into_iter().find_map(|(path, program)| {
-        let tables = fs::read_to_string(Path::new(path)).ok()?;
-        tables.lines().any(|table| table == "filter").then(|| Warning {
-            text: format!(
-                "{program} has a table 'filter', which Berth cannot read; if its chain FORWARD drops, containers reach nothing"
-            ),
-            command: format!(
-                "{program} -I FORWARD -i {bridge} -j ACCEPT && {program} -I FORWARD -o {bridge} -j ACCEPT"
-            ),
-        })
+    let (_, program) = LEGACY
+        .into_iter()
+        .find(|(path, _)| has_filter_table(path))?;
+    Some(Warning {
+        text: format!(
+            "{program} has a table 'filter', which Berth cannot read; if its chain FORWARD drops, containers reach nothing"
+        ),
+        command: format!(
+            "{program} -I FORWARD -i {bridge} -j ACCEPT && {program} -I FORWARD -o {bridge} -j ACCEPT"
+        ),
     })
 }
 
-fn forward_chains(socket: &Socket, name: &str) -> Result<BTreeMap<ChainKey, ForeignChain>> {
+fn chains_at(socket: &Socket, name: &str, hook: u32) -> Result<BTreeMap<ChainKey, ForeignChain>> {
     let mut chains = BTreeMap::new();
     socket.dump(
         "list the chains of other firewalls",
@@ -171,10 +199,10 @@ fn forward_chains(socket: &Socket, name: &str) -> Result<BTreeMap<ChainKey, Fore
                 let (Some(table), Some(chain)) = (row.text(1), row.text(3)) else {
                     return;
                 };
-                // NF_INET_FORWARD, in the families that see packets.
-                let forward = row.inside(4).number(1) == Some(2);
+                // The families that see packets.
+                let here = row.inside(4).number(1) == Some(hook);
                 let family = item.family();
-                if !forward || ![INET, 2, 10].contains(&family) || table == name {
+                if !here || ![INET, 2, 10].contains(&family) || table == name {
                     return;
                 }
                 if row.text(7) != Some("filter") {

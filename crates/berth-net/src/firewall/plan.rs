@@ -427,6 +427,14 @@ fn network_elements(network: &Network) -> Vec<Element> {
     }
     for subnet in &network.subnets {
         let ipv4 = subnet.is_ipv4();
+        let first = [bridge.to_vec(), key(&[subnet.first().into()])].concat();
+        let last = [bridge.to_vec(), key(&[subnet.last().into()])].concat();
+        elements.push(Element {
+            set: if ipv4 { Set::Members4 } else { Set::Members6 },
+            key: first.clone(),
+            last: Some(last.clone()),
+            data: Data::None,
+        });
         if !network.masquerade
             || !matches!(
                 network.mode(ipv4),
@@ -435,8 +443,6 @@ fn network_elements(network: &Network) -> Vec<Element> {
         {
             continue;
         }
-        let first = [bridge.to_vec(), key(&[subnet.first().into()])].concat();
-        let last = [bridge.to_vec(), key(&[subnet.last().into()])].concat();
         let (plain, fixed, address) = if ipv4 {
             let address = network.host_ipv4.map(IpAddr::V4);
             (Set::Masquerade4, Set::Snat4, address)

@@ -101,6 +101,10 @@ pub(crate) enum Set {
     Links4,
     /// The same for IPv6.
     Links6,
+    /// Bridge and subnet: members, whatever way a packet of theirs is leaving.
+    Members4,
+    /// The same for IPv6.
+    Members6,
     /// Bridge and subnet that leave under the outgoing interface's address.
     Masquerade4,
     /// The same for IPv6.
@@ -143,6 +147,8 @@ impl Set {
             Self::Exposed6,
             Self::Links4,
             Self::Links6,
+            Self::Members4,
+            Self::Members6,
             Self::Masquerade4,
             Self::Masquerade6,
             Self::Snat4,
@@ -183,6 +189,8 @@ impl Set {
             Self::Exposed6 => "exposed6".into(),
             Self::Links4 | Self::BridgeLinks4 => "links4".into(),
             Self::Links6 | Self::BridgeLinks6 => "links6".into(),
+            Self::Members4 => "members4".into(),
+            Self::Members6 => "members6".into(),
             Self::Masquerade4 => "masquerade4".into(),
             Self::Masquerade6 => "masquerade6".into(),
             Self::Snat4 => "snat4".into(),
@@ -213,8 +221,8 @@ impl Set {
             Self::Links6 | Self::BridgeLinks6 | Self::BridgeAnswers6 => {
                 vec![Field::Ipv6, Field::Ipv6, Protocol, Port]
             }
-            Self::Masquerade4 | Self::Snat4 => vec![Interface, Field::Ipv4],
-            Self::Masquerade6 | Self::Snat6 => vec![Interface, Field::Ipv6],
+            Self::Members4 | Self::Masquerade4 | Self::Snat4 => vec![Interface, Field::Ipv4],
+            Self::Members6 | Self::Masquerade6 | Self::Snat6 => vec![Interface, Field::Ipv6],
             Self::Strict => vec![Field::Family],
             Self::Translate(_, keyed) | Self::Sealed(keyed) => keyed.fields(),
         }
@@ -223,7 +231,12 @@ impl Set {
     /// Whether its keys are intervals.
     pub(crate) fn is_interval(self) -> bool {
         match self {
-            Self::Masquerade4 | Self::Masquerade6 | Self::Snat4 | Self::Snat6 => true,
+            Self::Members4
+            | Self::Members6
+            | Self::Masquerade4
+            | Self::Masquerade6
+            | Self::Snat4
+            | Self::Snat6 => true,
             Self::Translate(_, keyed) | Self::Sealed(keyed) => keyed.range,
             _ => false,
         }
@@ -679,7 +692,6 @@ fn translation() -> Vec<Chain> {
 
 fn postrouting() -> Chain {
     let mut chain = base("nat-postrouting", "nat", POSTROUTING, 100);
-    let pair = || Expression::load(&[Source::InInterface, Source::OutInterface]);
     chain.rules.push(rule([
         Expression::family(FAMILIES[0].1),
         Expression::Loopback { source: true },
@@ -687,18 +699,24 @@ fn postrouting() -> Chain {
         Expression::within(Set::Bridges),
         Expression::Masquerade,
     ]));
-    // A member that reaches a published port of its own network: the answer has to come back this way.
-    chain.rules.push(rule([
-        pair(),
-        Expression::within(Set::Within),
-        Expression::ct_any(Ct::Status, Ct::DNAT),
-        Expression::Masquerade,
-    ]));
-    chain.rules.push(rule([
-        pair(),
-        Expression::within(Set::Within),
-        Expression::Verdict(Verdict::Return),
-    ]));
+    // A member that reaches a published port of its own network: the answer has to come back this way. The incoming
+    // interface is no help here, since bridges that show their frames to this table do not tell it.
+    for ((ipv4, family), members) in FAMILIES.into_iter().zip([Set::Members4, Set::Members6]) {
+        let member = || {
+            [
+                Expression::family(family),
+                Expression::load(&[Source::OutInterface, Source::Origin(ipv4)]),
+                Expression::within(members),
+            ]
+        };
+        let hairpin = [
+            Expression::ct_any(Ct::Status, Ct::DNAT),
+            Expression::Masquerade,
+        ];
+        chain.rules.push(rule(member().into_iter().chain(hairpin)));
+        let rest = [Expression::Verdict(Verdict::Return)];
+        chain.rules.push(rule(member().into_iter().chain(rest)));
+    }
     for ((ipv4, family), (fixed, own)) in FAMILIES.into_iter().zip([
         (Set::Snat4, Set::Masquerade4),
         (Set::Snat6, Set::Masquerade6),

@@ -14,16 +14,12 @@ use crate::limits::FIREWALL_ELEMENTS;
 pub(crate) mod kind {
     /// `NFT_MSG_NEWTABLE`
     pub(crate) const NEW_TABLE: u8 = 0;
-    /// `NFT_MSG_GETTABLE`
-    pub(crate) const GET_TABLE: u8 = 1;
     /// `NFT_MSG_DELTABLE`
     pub(crate) const DELETE_TABLE: u8 = 2;
     /// `NFT_MSG_NEWCHAIN`
     pub(crate) const NEW_CHAIN: u8 = 3;
     /// `NFT_MSG_GETCHAIN`
     pub(crate) const GET_CHAIN: u8 = 4;
-    /// `NFT_MSG_DELCHAIN`
-    pub(crate) const DELETE_CHAIN: u8 = 5;
     /// `NFT_MSG_NEWRULE`
     pub(crate) const NEW_RULE: u8 = 6;
     /// `NFT_MSG_GETRULE`

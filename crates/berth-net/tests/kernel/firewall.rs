@@ -2,6 +2,7 @@
 
 mod bench;
 mod beside;
+mod forward;
 mod isolation;
 mod published;
 mod repair;

@@ -21,6 +21,7 @@ fn reaches(prepare: impl FnOnce(&Host)) -> (Host, bool) {
     // What is ours to forbid stays forbidden.
     outside.command("ip route add 10.11.0.0/24 via 192.0.2.1");
     assert!(ask(&outside, "10.11.0.2:80").is_none());
+    eprintln!("{ways:?}");
     (host, ways.iter().all(Option::is_some))
 }
 

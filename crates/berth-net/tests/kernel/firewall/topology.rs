@@ -15,7 +15,7 @@ use berth_net::firewall::{
 use crate::namespace::Namespace;
 
 /// How long a client waits before it calls a port unreachable.
-const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// The host with its firewall.
 pub(super) struct Host {
@@ -28,9 +28,16 @@ impl Host {
     pub(super) fn new() -> (Self, Namespace) {
         let namespace = Namespace::new();
         let outside = Namespace::new();
-        namespace.join("eth0", "192.0.2.1/24", &outside, "eth0", "192.0.2.2/24");
-        namespace.command("ip addr add 2001:db8::1/64 dev eth0 nodad");
-        outside.command("ip addr add 2001:db8::2/64 dev eth0 nodad");
+        quick(&namespace);
+        quick(&outside);
+        // Namespaces inherit this from the machine.
+        namespace.command("sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0");
+        wire(&namespace, "eth0", &outside);
+        for (side, last) in [(&namespace, 1), (&outside, 2)] {
+            side.command(&format!("ip addr add 192.0.2.{last}/24 dev eth0"));
+            side.command(&format!("ip addr add 2001:db8::{last}/64 dev eth0 nodad"));
+            side.command("ip link set eth0 up");
+        }
         let mut firewall = namespace.run(|| Firewall::open("berth-test").unwrap());
         namespace.run(|| firewall.enable_forwarding(true, true).unwrap());
         let host = Self {
@@ -70,11 +77,8 @@ impl Host {
     pub(super) fn container(&mut self, number: u8, last: u8) -> Namespace {
         let container = Namespace::new();
         let port = format!("v{number}-{last}");
-        let descriptor = container.as_fd().as_raw_fd();
-        self.namespace.command(&format!(
-            "ip link add {port} type veth peer name eth0 netns /proc/{}/fd/{descriptor}",
-            std::process::id()
-        ));
+        quick(&container);
+        wire(&self.namespace, &port, &container);
         self.namespace
             .command(&format!("ip link set {port} master br{number} up"));
         container.command(&format!("ip addr add 10.{number}.0.{last}/24 dev eth0"));
@@ -130,6 +134,20 @@ impl Host {
             ..Parts::default()
         });
     }
+}
+
+/// Lets addresses be used at once, without looking for others that have them (RFC 4862, 5.4).
+fn quick(namespace: &Namespace) {
+    namespace.command("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+}
+
+/// Joins two namespaces by a veth pair: `link` here, `eth0` there.
+pub(super) fn wire(here: &Namespace, link: &str, there: &Namespace) {
+    let descriptor = there.as_fd().as_raw_fd();
+    here.command(&format!(
+        "ip link add {link} type veth peer name eth0 netns /proc/{}/fd/{descriptor}",
+        std::process::id()
+    ));
 }
 
 /// The IPv4 address of a container.
