@@ -196,33 +196,41 @@ impl Container {
             return Err(report.into_error());
         }
         self.directory.wait_for_gate()?;
-        self.run_hooks(Stage::Poststart)
+        self.run_poststart().inspect_err(|_| {
+            // runtime.md, "Lifecycle", 9: the container is stopped. The failure of the hook is what is told.
+            let _ = self.end_all();
+        })
     }
 
-    fn run_hooks(&self, stage: Stage) -> Result<(), RuntimeError> {
+    fn run_poststart(&self) -> Result<(), RuntimeError> {
         let Some(spec) = self.directory.load_spec()? else {
             return Ok(());
         };
-        let Some(hooks) = hooks_of(&spec, stage) else {
-            return Ok(());
-        };
-        let status = if stage == Stage::Poststop {
-            Status::Stopped
-        } else {
-            Status::Running
-        };
-        let document = serde_json::to_vec(&self.record.document(status)).map_err(|source| {
-            RuntimeError::Parse {
-                path: "state".into(),
-                source,
-            }
-        })?;
-        let directory = if self.record.bundle.is_dir() {
+        match hooks_of(&spec, Stage::Poststart) {
+            Some(hooks) => hooks::run(
+                Stage::Poststart,
+                hooks,
+                &self.document(Status::Running)?,
+                self.hook_directory(),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn document(&self, status: Status) -> Result<Vec<u8>, RuntimeError> {
+        serde_json::to_vec(&self.record.document(status)).map_err(|source| RuntimeError::Parse {
+            path: "state".into(),
+            source,
+        })
+    }
+
+    /// Where hooks of the runtime's namespaces run: the bundle, while it is there.
+    fn hook_directory(&self) -> &Path {
+        if self.record.bundle.is_dir() {
             self.record.bundle.as_path()
         } else {
             Path::new("/")
-        };
-        hooks::run(stage, hooks, &document, directory)
+        }
     }
 
     /// Sends a signal to the first process, or with `all` to every process of the container.
@@ -297,9 +305,9 @@ impl Container {
         }
     }
 
-    /// Removes all that is kept of the container. With `force` it is killed first; a process that is a child of the
-    /// caller stays to be reaped by it.
-    pub fn delete(self, force: bool) -> Result<(), RuntimeError> {
+    /// Removes all that is kept of the container, then runs its poststop hooks; those that failed are told, one sentence
+    /// each. With `force` it is killed first; a process that is a child of the caller stays to be reaped by it.
+    pub fn delete(self, force: bool) -> Result<Vec<String>, RuntimeError> {
         let status = self.status();
         match status {
             Status::Stopped => {}
@@ -314,9 +322,20 @@ impl Container {
             }
             Cgroup::remove(location)?;
         }
-        let outcome = self.run_hooks(Stage::Poststop);
+        // Read before it is removed; one that cannot be read any more has no hooks.
+        let spec = self.directory.load_spec().ok().flatten();
         self.directory.remove()?;
-        outcome
+        let hooks = spec
+            .as_ref()
+            .and_then(|spec| hooks_of(spec, Stage::Poststop))
+            .unwrap_or_default();
+        let document = self.document(Status::Stopped)?;
+        Ok(hooks::run_all(
+            Stage::Poststop,
+            hooks,
+            &document,
+            self.hook_directory(),
+        ))
     }
 
     /// Kills every process and waits until the first one has ended.

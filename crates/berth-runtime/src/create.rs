@@ -112,14 +112,35 @@ pub fn create(request: CreateRequest) -> Result<Container, RuntimeError> {
         cgroup: None,
         process: None,
     };
-    match make(request, &plan, &directory, &mut undo) {
-        Ok(container) => Ok(container),
-        Err(error) => {
-            undo.run();
-            Err(error)
+    let poststop = hooks_of(&request.spec, Stage::Poststop).map(<[_]>::to_vec);
+    let mut record = StateRecord {
+        schema: SCHEMA,
+        id: request.id.clone(),
+        pid: 0,
+        start_time: 0,
+        bundle: request.bundle.clone(),
+        rootfs: PathBuf::new(),
+        created: now(),
+        owner: rustix::process::geteuid().as_raw(),
+        cgroup: None,
+        annotations: request.spec.annotations().clone().unwrap_or_default(),
+    };
+    let made = make(request, &plan, &directory, &mut record, &mut undo);
+    if let Err(error) = &made {
+        undo.run();
+        // runtime.md, "Lifecycle", 3 to 5: after a failed hook it goes on where a container is deleted.
+        if let (RuntimeError::Hook { .. }, Some(hooks)) = (error, poststop)
+            && let Ok(document) = serde_json::to_vec(&record.document(Status::Stopped))
+        {
+            hooks::run_all(Stage::Poststop, &hooks, &document, &record.bundle);
         }
     }
+    made.map(|(cgroup, child, console, notes)| {
+        Container::made(directory, record, child.pidfd, console, notes, cgroup)
+    })
 }
+
+type Made = (Cgroup, process::Child, Option<OwnedFd>, Vec<String>);
 
 /// What to take back when a step fails.
 struct Undo {
@@ -171,40 +192,30 @@ fn make(
     request: CreateRequest,
     plan: &SetupPlan,
     directory: &StateDirectory,
+    record: &mut StateRecord,
     undo: &mut Undo,
-) -> Result<Container, RuntimeError> {
+) -> Result<Made, RuntimeError> {
     let mut notes = Vec::new();
     if let Some(process) = &plan.process {
         credentials::check_labels(process, &mut notes);
     }
     // Held by us from here, so that the status is "creating"; then by the first process alone.
     let lock = directory.lock_gate()?;
-    let mut record = StateRecord {
-        schema: SCHEMA,
-        id: request.id.clone(),
-        pid: 0,
-        start_time: 0,
-        bundle: request.bundle.clone(),
-        rootfs: PathBuf::new(),
-        created: now(),
-        owner: rustix::process::geteuid().as_raw(),
-        cgroup: Some(locate(&request)?),
-        annotations: request.spec.annotations().clone().unwrap_or_default(),
-    };
-    directory.save_intent(&record)?;
-    let cgroup = make_cgroup(&request, &record, undo, &mut notes)?;
+    record.cgroup = Some(locate(&request)?);
+    directory.save_intent(record)?;
+    let cgroup = make_cgroup(&request, record, undo, &mut notes)?;
     let filter = prepare_filter(&request, directory, &mut notes)?;
     let sources = Sources::open(plan, &request.bundle, request.root)?;
     record.rootfs = sources.root_path.clone();
     let namespaces = open_namespaces(plan)?;
-    let notify = notify_target(&request.spec, filter.as_ref(), &record)?;
+    let notify = notify_target(&request.spec, filter.as_ref(), record)?;
     let gate = socket::listen(&directory.start_socket(), 8)?;
     let (ours, theirs) = socket::seqpacket_pair()?;
     let join = cgroup.join_handle()?;
     let first = FirstProcess {
         plan,
         spec: &request.spec,
-        record: &record,
+        record,
         sources,
         namespaces,
         speaker: Speaker::new(theirs),
@@ -223,27 +234,13 @@ fn make(
     record.pid = child.pid;
     record.start_time = berth_sys::proc::stat(child.pid)?.start_time;
     undo.process = Some(child);
-    let console = attend(
-        &listener,
-        plan,
-        &request.spec,
-        &mut record,
-        &mut notes,
-        undo,
-    )?;
+    let console = attend(&listener, plan, &request.spec, record, &mut notes, undo)?;
     save_spec(directory, request.spec)?;
-    directory.save(&record)?;
+    directory.save(record)?;
     let child = undo.process.take().ok_or_else(|| RuntimeError::Vanished {
         how: "it was never made".to_owned(),
     })?;
-    Ok(Container::made(
-        directory.clone(),
-        record,
-        child.pidfd,
-        console,
-        notes,
-        cgroup,
-    ))
+    Ok((cgroup, child, console, notes))
 }
 
 /// The present time, as RFC 3339.

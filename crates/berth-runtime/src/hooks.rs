@@ -95,14 +95,27 @@ pub(crate) fn run(
     state: &[u8],
     directory: &Path,
 ) -> Result<(), RuntimeError> {
-    for hook in hooks {
-        run_one(hook, state, directory).map_err(|cause| RuntimeError::Hook {
-            stage: stage.name(),
-            path: hook.path().clone(),
-            source: ReportedCause(cause),
-        })?;
-    }
-    Ok(())
+    hooks
+        .iter()
+        .try_for_each(|hook| run_in(stage, hook, state, directory))
+}
+
+/// As [`run`] for a stage whose failures are warnings and do not keep the others from running; the failures, one
+/// sentence each.
+pub(crate) fn run_all(stage: Stage, hooks: &[Hook], state: &[u8], directory: &Path) -> Vec<String> {
+    hooks
+        .iter()
+        .filter_map(|hook| run_in(stage, hook, state, directory).err())
+        .map(|error| error.chain())
+        .collect()
+}
+
+fn run_in(stage: Stage, hook: &Hook, state: &[u8], directory: &Path) -> Result<(), RuntimeError> {
+    run_one(hook, state, directory).map_err(|cause| RuntimeError::Hook {
+        stage: stage.name(),
+        path: hook.path().clone(),
+        source: ReportedCause(cause),
+    })
 }
 
 fn run_one(hook: &Hook, state: &[u8], directory: &Path) -> Result<(), String> {

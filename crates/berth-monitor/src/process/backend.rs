@@ -259,7 +259,7 @@ impl Backend {
         match &request.runtime {
             RuntimeChoice::Builtin => {
                 let result = match Container::load(&request.state_root, &request.id) {
-                    Ok(container) => container.delete(true),
+                    Ok(container) => container.delete(true).map(drop),
                     Err(RuntimeError::NotExist { .. }) => {
                         berth_runtime::remove_abandoned(&request.state_root, &request.id)
                     }

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use crate::stage::{ALL, Stage, event, read_all, split, until};
 
 crate::tests!("lifetime": outlives_its_daemon, start_by_the_next_daemon, kill_by_the_next_daemon, ends_with_nobody_there,
-    connects_again_and_again, a_monitor_that_was_killed, signals_do_not_end_it, no_monitor);
+    connects_again_and_again, a_monitor_that_was_killed, signals_do_not_end_it, a_daemon_that_ignores_ended_children, no_monitor);
 
 /// `kernel daemon REQUEST [start]`: launches, says `ready` in a file, and waits to be killed.
 pub(crate) fn daemon(arguments: &[OsString]) -> ExitCode {
@@ -182,6 +182,13 @@ async fn signals_do_not_end_it() {
     }
     handle.kill(Signal::KILL).await.unwrap();
     stage.over(&handle).await;
+}
+
+/// An ignored SIGCHLD is inherited, and with it the kernel tells nobody of ended children.
+async fn a_daemon_that_ignores_ended_children() {
+    berth_sys::signal::ignore(Signal::parse("CHLD").unwrap()).unwrap();
+    let stage = Stage::shell("exit 5");
+    assert_eq!(stage.run().await.exit_code, 5);
 }
 
 async fn no_monitor() {

@@ -185,7 +185,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<u8, Failure> {
         container.pidfd(),
     );
     if let Err(failure) = handed {
-        container.delete(true)?;
+        call.note(&container.delete(true)?);
         return Err(failure);
     }
     Ok(0)
@@ -199,6 +199,11 @@ pub(super) fn start(call: &Call<'_>) -> Result<u8, Failure> {
             Status::Running => "cannot start an already running container".to_owned(),
             other => format!("cannot start a container in the {other} state"),
         })),
+        // runtime.md, "Lifecycle", 7 and 9: after a failed hook it goes on where a container is deleted.
+        Err(error @ RuntimeError::Hook { .. }) => {
+            call.note(&container.delete(true)?);
+            Err(error.into())
+        }
         other => {
             other?;
             Ok(0)
@@ -228,7 +233,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<u8, Failure> {
     .and_then(|()| Ok(container.start()?));
     if let Err(failure) = started {
         drop(foreground);
-        container.delete(true)?;
+        call.note(&container.delete(true)?);
         return Err(failure);
     }
     let Some(foreground) = foreground else {
@@ -240,7 +245,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<u8, Failure> {
         None => foreground::reap(pid)?,
     };
     if !call.flags.has("keep") {
-        container.delete(true)?;
+        call.note(&container.delete(true)?);
     }
     Ok(foreground::exit_code(status))
 }
@@ -293,7 +298,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<u8, Failure> {
             "cannot delete container {id} that is not stopped: {status}"
         ))),
         other => {
-            other?;
+            call.note(&other?);
             Ok(0)
         }
     }

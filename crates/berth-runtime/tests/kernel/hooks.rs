@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use berth_runtime::Status;
 use serde_json::{Value, json};
 
 use crate::fixture::{Bundle, lines, wait_for};
@@ -10,6 +11,8 @@ crate::tests![
     every_stage_runs_in_order_where_it_belongs,
     a_failing_hook_undoes_the_creation,
     a_failing_start_container_hook_stops_the_start,
+    a_failing_poststart_hook_stops_the_container,
+    failing_poststop_hooks_are_told,
     hooks_need_not_read_the_state,
 ];
 
@@ -110,15 +113,44 @@ fn every_stage_runs_in_order_where_it_belongs() {
 fn a_failing_hook_undoes_the_creation() {
     for stage in ["prestart", "createRuntime", "createContainer"] {
         let mut bundle = Bundle::new("true");
-        bundle.spec["hooks"] =
-            json!({stage: [{"path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 9"]}]});
+        bundle.spec["hooks"] = json!({
+            stage: [{"path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 9"]}],
+            "poststop": [{"path": "/usr/bin/touch", "args": ["touch", "stopped"]}],
+        });
         let error = bundle.create().unwrap_err().chain();
         assert_eq!(
             error,
             format!("run {stage} hook /bin/sh: exit status 9, stderr: no")
         );
         assert!(!bundle.state_root().join(&bundle.id).exists());
+        assert!(bundle.path().join("stopped").exists());
     }
+}
+
+fn a_failing_poststart_hook_stops_the_container() {
+    let mut bundle = Bundle::new("sleep 600");
+    bundle.spec["hooks"] = json!({"poststart": [{"path": "/bin/false"}]});
+    let mut container = bundle.create().unwrap();
+    let error = container.start().unwrap_err().chain();
+    assert_eq!(error, "run poststart hook /bin/false: exit status 1");
+    assert_eq!(container.status(), Status::Stopped);
+    wait_for(container.pid());
+    container.delete(false).unwrap();
+}
+
+fn failing_poststop_hooks_are_told() {
+    let mut bundle = Bundle::new("true");
+    bundle.spec["hooks"] = json!({"poststop": [
+        {"path": "/bin/false"},
+        {"path": "/usr/bin/touch", "args": ["touch", "stopped"]},
+    ]});
+    let mut container = bundle.create().unwrap();
+    container.start().unwrap();
+    wait_for(container.pid());
+    let told = container.delete(false).unwrap();
+    assert_eq!(told, ["run poststop hook /bin/false: exit status 1"]);
+    assert!(bundle.path().join("stopped").exists());
+    assert!(!bundle.state_root().join(&bundle.id).exists());
 }
 
 fn a_failing_start_container_hook_stops_the_start() {

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
     }
     fixture::require_root();
     berth_sys::signal::forget_inherited().unwrap();
+    // Users of the containers read the bundles.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let tests: Vec<Test> = [
         command_line::TESTS,
         devices::TESTS,
