@@ -34,12 +34,8 @@ pub use executor::{Firewall, Healed};
 pub use forward::{Forwarder, Route};
 pub use hold::{HoldError, hold};
 pub use others::Warning;
-pub use plan::{
-    Change, Endpoint, GatewayMode, Link, Network, Parts, Policy, Protocol, Published,
-};
-pub use ports::{
-    EPHEMERAL, PortBinding, PortBook, PortError, PortRequest, ephemeral_of_kernel,
-};
+pub use plan::{Change, Endpoint, GatewayMode, Link, Network, Parts, Policy, Protocol, Published};
+pub use ports::{EPHEMERAL, PortBinding, PortBook, PortError, PortRequest, ephemeral_of_kernel};
 pub use redirect::dns_redirect;
 pub use socket::Socket;
 pub use watch::{Seen, Watch};

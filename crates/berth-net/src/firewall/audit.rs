@@ -112,7 +112,10 @@ mod tests {
         };
         let input = InputPolicy::Drop;
         let said = |port: &Published, network: &Network| reach(port, network, input).to_string();
-        assert_eq!(said(&port, &network), "everyone, at any address of the host");
+        assert_eq!(
+            said(&port, &network),
+            "everyone, at any address of the host"
+        );
         port.host = "192.0.2.1".parse().unwrap();
         assert_eq!(said(&port, &network), "everyone, at 192.0.2.1");
         port.policy = Policy::Firewall;

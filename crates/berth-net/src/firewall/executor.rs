@@ -29,7 +29,7 @@ pub struct Firewall {
     book: Book,
     /// Families in which what is not ours is not forwarded, because it was not before us either.
     strict: BTreeSet<u8>,
-    /// Whether there is a table at all: it comes with the first network and goes with the last.
+    /// Whether the table is there: it comes with the first change and stays until [`Firewall::remove`].
     present: bool,
 }
 
@@ -230,7 +230,8 @@ impl Firewall {
             return self.reconcile().map(drop);
         }
         let mut batch = Batch::default();
-        for table in [&self.inet, &self.bridge] {
+        let tables = [Some(&self.inet), bridging.then_some(&self.bridge)];
+        for table in tables.into_iter().flatten() {
             table.change(&mut batch, kind::DELETE_ELEMENT, difference.removed.iter());
             table.change(&mut batch, kind::NEW_ELEMENT, difference.added.iter());
         }

@@ -102,8 +102,14 @@ impl Forwarder {
     pub fn add(&mut self, route: Route) -> Result<u32> {
         let number = self.number();
         if route.protocol != Protocol::Sctp {
-            watch(&self.epoll, &route.socket, number, false, interest(!self.full))
-                .map_err(|cause| Error::new(format!("forward to {}", route.target), cause.into()))?;
+            watch(
+                &self.epoll,
+                &route.socket,
+                number,
+                false,
+                interest(!self.full),
+            )
+            .map_err(|cause| Error::new(format!("forward to {}", route.target), cause.into()))?;
         }
         self.routes.insert(
             number,
@@ -280,13 +286,7 @@ impl Forwarder {
         true
     }
 
-    fn serve_session(
-        &mut self,
-        number: u32,
-        server: bool,
-        flags: epoll::EventFlags,
-        now: Instant,
-    ) {
+    fn serve_session(&mut self, number: u32, server: bool, flags: epoll::EventFlags, now: Instant) {
         match self.sessions.get_mut(&number) {
             Some(Session::Stream(stream)) => {
                 let before = [false, true].map(|server| stream.interest(server));
@@ -435,8 +435,12 @@ fn connected(target: SocketAddr, kind: SocketType) -> Option<OwnedFd> {
 /// Whether a client comes from the address it asks, as programs of the host do, or from loopback.
 fn is_connected_to_itself(client: &OwnedFd) -> bool {
     let ends = (
-        getpeername(client).ok().and_then(|end| SocketAddr::try_from(end?).ok()),
-        getsockname(client).ok().and_then(|end| SocketAddr::try_from(end).ok()),
+        getpeername(client)
+            .ok()
+            .and_then(|end| SocketAddr::try_from(end?).ok()),
+        getsockname(client)
+            .ok()
+            .and_then(|end| SocketAddr::try_from(end).ok()),
     );
     match ends {
         (Some(peer), Some(own)) => peer.ip().is_loopback() || peer.ip() == own.ip(),

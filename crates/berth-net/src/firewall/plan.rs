@@ -333,10 +333,7 @@ impl Book {
     /// Whether some network keeps its members apart, so that frames between ports have to be looked at.
     #[must_use]
     pub(crate) fn keeps_members_apart(&self) -> bool {
-        self.reasons
-            .keys()
-            .next_back()
-            .is_some_and(|last| last.set.is_bridge())
+        self.networks.values().any(|network| !network.icc)
     }
 
     /// Everything in the book.
@@ -515,6 +512,18 @@ fn port_elements(port: &Published, network: Option<&Network>) -> Vec<Element> {
     }
     if routed || port.first == 0 || port.host.is_ipv4() != ipv4 {
         return elements;
+    }
+    let apart = network.is_some_and(|network| !network.icc);
+    if apart && port.policy == Policy::Compat && !port.host.is_loopback() {
+        let set = if ipv4 {
+            Set::BridgePublished4
+        } else {
+            Set::BridgePublished6
+        };
+        for number in ports_from(port.container_port, port.count) {
+            let inside = key(&[port.container.into(), protocol, number.into()]);
+            elements.push(Element::of(set, inside));
+        }
     }
     let host = (!port.host.is_unspecified()).then_some(port.host);
     // Whole ranges that keep their numbers are one interval; the sets of intervals are copied by the kernel at

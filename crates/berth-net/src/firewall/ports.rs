@@ -315,7 +315,10 @@ mod tests {
     fn what_the_kernel_says_is_read() {
         assert_eq!(parse_range("32768\t60999\n"), Some((32_768, 60_999)));
         assert_eq!(parse_range("nonsense"), None);
-        assert_eq!(parse_reserved("80,90-92\n"), BTreeSet::from([80, 90, 91, 92]));
+        assert_eq!(
+            parse_reserved("80,90-92\n"),
+            BTreeSet::from([80, 90, 91, 92])
+        );
         assert!(parse_reserved("\n").is_empty());
     }
 }

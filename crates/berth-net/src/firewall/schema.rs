@@ -129,6 +129,10 @@ pub(crate) enum Set {
     BridgeAnswers4,
     /// The same for IPv6.
     BridgeAnswers6,
+    /// Published ports of members that are kept apart.
+    BridgePublished4,
+    /// The same for IPv6.
+    BridgePublished6,
 }
 
 impl Set {
@@ -165,6 +169,8 @@ impl Set {
             Self::BridgeLinks6,
             Self::BridgeAnswers4,
             Self::BridgeAnswers6,
+            Self::BridgePublished4,
+            Self::BridgePublished6,
         ]);
         all
     }
@@ -202,6 +208,8 @@ impl Set {
             Self::Apart => "apart".into(),
             Self::BridgeAnswers4 => "answers4".into(),
             Self::BridgeAnswers6 => "answers6".into(),
+            Self::BridgePublished4 => "published4".into(),
+            Self::BridgePublished6 => "published6".into(),
         }
     }
 
@@ -213,8 +221,8 @@ impl Set {
                 vec![Interface]
             }
             Self::Within | Self::Open | Self::Trusted => vec![Interface, Interface],
-            Self::Exposed4 => vec![Field::Ipv4, Protocol, Port],
-            Self::Exposed6 => vec![Field::Ipv6, Protocol, Port],
+            Self::Exposed4 | Self::BridgePublished4 => vec![Field::Ipv4, Protocol, Port],
+            Self::Exposed6 | Self::BridgePublished6 => vec![Field::Ipv6, Protocol, Port],
             Self::Links4 | Self::BridgeLinks4 | Self::BridgeAnswers4 => {
                 vec![Field::Ipv4, Field::Ipv4, Protocol, Port]
             }
@@ -532,6 +540,22 @@ fn into_chains() -> Vec<Chain> {
             Expression::Verdict(Verdict::Accept),
         ])
     };
+    // Neighbours have to be found (RFC 4861), where bridges show their frames to this table.
+    let neighbours = || {
+        [135, 136].map(|message| {
+            rule([
+                Expression::family(FAMILIES[1].1),
+                Expression::meta_is(Meta::L4Protocol, vec![58]),
+                Expression::TransportByteIs {
+                    offset: 0,
+                    value: message,
+                },
+                pair(),
+                Expression::within(Set::Within),
+                Expression::Verdict(Verdict::Accept),
+            ])
+        })
+    };
     let ping = FAMILIES.map(|(ipv4, family)| {
         rule([
             Expression::family(family),
@@ -541,15 +565,18 @@ fn into_chains() -> Vec<Chain> {
     });
 
     let mut nat = vec![settled(), translated(), open()];
+    nat.extend(neighbours());
     nat.extend(links());
     nat.extend(exposed(vec![pair(), Expression::within(Set::Trusted)]));
     nat.push(drop());
     let mut routed = vec![settled(), translated(), open()];
+    routed.extend(neighbours());
     routed.extend(links());
     routed.extend(ping);
     routed.extend(exposed(Vec::new()));
     routed.push(drop());
     let mut unprotected = vec![settled(), open()];
+    unprotected.extend(neighbours());
     unprotected.extend(links());
     // Members that are kept apart stay so; everybody else may come in.
     unprotected.push(rule([
@@ -560,6 +587,7 @@ fn into_chains() -> Vec<Chain> {
     unprotected.push(translated());
     unprotected.push(drop());
     let mut internal = vec![settled(), open()];
+    internal.extend(neighbours());
     internal.extend(links());
     internal.push(drop());
     let from = vec![rule([
@@ -772,22 +800,35 @@ pub(crate) fn bridge_chains() -> Vec<Chain> {
             Expression::Verdict(Verdict::Accept),
         ]));
     }
-    for (ipv4, number, links, answers) in [
-        (true, 0x0800, Set::BridgeLinks4, Set::BridgeAnswers4),
-        (false, 0x86dd, Set::BridgeLinks6, Set::BridgeAnswers6),
+    for (ipv4, number, links, answers, published) in [
+        (
+            true,
+            0x0800,
+            Set::BridgeLinks4,
+            Set::BridgeAnswers4,
+            Set::BridgePublished4,
+        ),
+        (
+            false,
+            0x86dd,
+            Set::BridgeLinks6,
+            Set::BridgeAnswers6,
+            Set::BridgePublished6,
+        ),
     ] {
-        for (set, port) in [
-            (links, Source::DestinationPort),
-            (answers, Source::OriginPort),
+        let both = [Source::Origin(ipv4), Source::Destination(ipv4)];
+        for (set, addresses, port) in [
+            (links, &both[..], Source::DestinationPort),
+            (answers, &both[..], Source::OriginPort),
+            // With br_netfilter, what is translated between members stays on the bridge.
+            (published, &both[1..], Source::DestinationPort),
+            (published, &both[..1], Source::OriginPort),
         ] {
+            let mut sources = addresses.to_vec();
+            sources.extend([Source::Protocol, port]);
             chain.rules.push(rule([
                 protocol(number),
-                Expression::load(&[
-                    Source::Origin(ipv4),
-                    Source::Destination(ipv4),
-                    Source::Protocol,
-                    port,
-                ]),
+                Expression::load(&sources),
                 Expression::within(set),
                 Expression::Verdict(Verdict::Accept),
             ]));

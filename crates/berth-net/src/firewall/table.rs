@@ -287,6 +287,10 @@ impl Table {
                 });
             }
             row.number(10, id);
+            if let [_] = fields[..] {
+                // NFTNL_UDATA_SET_KEYBYTEORDER, BYTEORDER_HOST_ENDIAN: how `nft` prints names and numbers.
+                row.bytes(13, &[&[0, 4][..], &1_u32.to_ne_bytes()].concat());
+            }
         });
     }
 

@@ -93,14 +93,14 @@ fn rules_that_are_loaded_anew_get_their_accept_again() {
 
 #[test]
 fn iptables_legacy_is_named_with_what_to_do() {
-    let (mut host, _outside) = Host::new();
+    let (mut host, outside) = Host::new();
     host.namespace.command("iptables-legacy -P FORWARD DROP");
     host.network(11, |_| ());
     let firewall = &mut host.firewall;
     let healed = host.namespace.run(|| firewall.heal().unwrap());
     assert_eq!(healed.warnings.len(), 1);
     let web = host.container(11, 2);
-    let _server = Server::start(&_outside, 80);
+    let _server = Server::start(&outside, 80);
     assert!(ask(&web, "192.0.2.2:80").is_none());
     for command in healed.warnings[0].command.split(" && ") {
         host.namespace.command(command);

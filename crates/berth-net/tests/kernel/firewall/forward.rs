@@ -42,7 +42,13 @@ fn while_forwarding(namespace: &Namespace, routes: Vec<Route>, test: impl FnOnce
     });
 }
 
-fn routes(namespace: &Namespace, host: &str, port: u16, target: IpAddr, policy: Policy) -> Vec<Route> {
+fn routes(
+    namespace: &Namespace,
+    host: &str,
+    port: u16,
+    target: IpAddr,
+    policy: Policy,
+) -> Vec<Route> {
     let host: IpAddr = host.parse().unwrap();
     namespace.run(|| {
         [Protocol::Tcp, Protocol::Udp]
@@ -70,10 +76,22 @@ fn loopback_of_ipv6_and_a_container_without_ipv6_are_served() {
             ..tcp.clone()
         });
         host.publish(tcp);
-        all.extend(routes(&host.namespace, address, 8080, container, Policy::Compat));
+        all.extend(routes(
+            &host.namespace,
+            address,
+            8080,
+            container,
+            Policy::Compat,
+        ));
     }
     // An IPv6 port of a container that is taken to have IPv4 only.
-    all.extend(routes(&host.namespace, "::", 8081, v4(11, 2), Policy::Compat));
+    all.extend(routes(
+        &host.namespace,
+        "::",
+        8081,
+        v4(11, 2),
+        Policy::Compat,
+    ));
     while_forwarding(&host.namespace, all, || {
         for asked in [ask, ask_udp] {
             assert!(asked(&host.namespace, "[::1]:8080").is_some());
@@ -101,7 +119,13 @@ fn the_policy_loopback_serves_the_host_even_without_rules() {
     host.network(11, |_| ());
     let web = host.container(11, 2);
     let _server = Server::start(&web, 80);
-    let all = routes(&host.namespace, "0.0.0.0", 8080, v4(11, 2), Policy::Loopback);
+    let all = routes(
+        &host.namespace,
+        "0.0.0.0",
+        8080,
+        v4(11, 2),
+        Policy::Loopback,
+    );
     while_forwarding(&host.namespace, all, || {
         host.namespace.command("nft flush ruleset");
         for asked in [ask, ask_udp] {
@@ -118,7 +142,13 @@ fn large_streams_arrive_whole_and_half_closed() {
     host.network(11, |_| ());
     let web = host.container(11, 2);
     let listener = web.run(|| TcpListener::bind("0.0.0.0:80").unwrap());
-    let all = routes(&host.namespace, "127.0.0.1", 8080, v4(11, 2), Policy::Compat);
+    let all = routes(
+        &host.namespace,
+        "127.0.0.1",
+        8080,
+        v4(11, 2),
+        Policy::Compat,
+    );
     let echo = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut whole = Vec::new();
@@ -130,7 +160,9 @@ fn large_streams_arrive_whole_and_half_closed() {
             let sent: Vec<u8> = (0..16_000_000_u32).map(|n| (n % 251) as u8).collect();
             let begun = Instant::now();
             let mut stream = TcpStream::connect("127.0.0.1:8080").unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(20)))
+                .unwrap();
             stream.write_all(&sent).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
             let mut back = Vec::new();
@@ -184,7 +216,9 @@ fn questions_are_led_to_the_resolver() {
         }
         let client = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         client.connect("127.0.0.11:53").unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
         udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         client.send(b"?").unwrap();
         let mut buffer = [0; 8];

@@ -96,7 +96,6 @@ fn ranges_keep_their_numbers_or_move() {
         count: 40,
         ..range.clone()
     });
-    eprintln!("{}", host.namespace.command("nft list ruleset"));
     for asked in [
         "192.0.2.1:7000",
         "192.0.2.1:7999",

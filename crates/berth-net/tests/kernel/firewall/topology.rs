@@ -12,7 +12,7 @@ use berth_net::firewall::{
     Change, Endpoint, Firewall, Network, Parts, Policy, Protocol, Published,
 };
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, wait_until};
 
 /// How long a client waits before it calls a port unreachable.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -37,6 +37,11 @@ impl Host {
             side.command(&format!("ip addr add 192.0.2.{last}/24 dev eth0"));
             side.command(&format!("ip addr add 2001:db8::{last}/64 dev eth0 nodad"));
             side.command("ip link set eth0 up");
+        }
+        for side in [&namespace, &outside] {
+            wait_until("the outside link is up", || {
+                side.command("ip -o link show eth0").contains("state UP")
+            });
         }
         let mut firewall = namespace.run(|| Firewall::open("berth-test").unwrap());
         namespace.run(|| firewall.enable_forwarding(true, true).unwrap());
@@ -88,6 +93,14 @@ impl Host {
         container.command("ip link set eth0 up");
         container.command(&format!("ip route add default via 10.{number}.0.1"));
         container.command(&format!("ip -6 route add default via fd00:{number}::1"));
+        // With br_netfilter, a packet to the container's own published port comes back on the port it came from.
+        self.namespace
+            .command(&format!("bridge link set dev {port} hairpin on"));
+        wait_until("the bridge port forwards", || {
+            self.namespace
+                .command(&format!("bridge -o link show dev {port}"))
+                .contains("state forwarding")
+        });
         self.apply(Parts {
             endpoints: vec![Endpoint {
                 bridge: format!("br{number}"),
@@ -138,7 +151,8 @@ impl Host {
 
 /// Lets addresses be used at once, without looking for others that have them (RFC 4862, 5.4).
 fn quick(namespace: &Namespace) {
-    namespace.command("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+    namespace
+        .command("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
 }
 
 /// Joins two namespaces by a veth pair: `link` here, `eth0` there.
