@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod dns;
-mod dns;
 mod exec;
 mod lifetime;
 mod logs;
@@ -28,14 +27,12 @@ fn main() -> ExitCode {
         Some("monitor") => berth_monitor::main(&arguments[2..]),
         Some("daemon") => lifetime::daemon(&arguments[2..]),
         Some("dns-daemon") => dns::daemon(&arguments[2..]),
-        Some("dns-daemon") => dns::daemon(&arguments[2..]),
         _ => {
             berth_sys::signal::forget_inherited().unwrap();
             harness::main(
                 &[
                     dns::TESTS,
-                    dns::TESTS,
-            exec::TESTS,
+                    exec::TESTS,
                     lifetime::TESTS,
                     logs::TESTS,
                     programs::TESTS,
