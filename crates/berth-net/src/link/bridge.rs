@@ -45,8 +45,9 @@ pub struct Bridge {
 /// How a port of a bridge behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BridgePort {
-    /// Frames may leave by the port they came from: needed when a container reaches itself by a published port
-    /// without the bridge's own address taking part.
+    /// Frames may leave by the port they came from. On a host whose packet filter sees frames on bridges
+    /// (`br_netfilter`) every port does so, whatever is said here: without it a container could not reach a published
+    /// port of its own.
     pub hairpin: bool,
     /// Exchanges frames with the bridge and with ports that are not isolated only: no communication between
     /// containers, whatever protocol.

@@ -37,4 +37,17 @@ impl Host {
         };
         self.inside(|| Ok((on("ipv4/ip_forward")?, on("ipv6/conf/all/forwarding")?)))?
     }
+
+    /// Whether frames that cross a bridge pass the packet filter of IP (`br_netfilter`): then what a container sends to
+    /// a port of its own that the host publishes is translated on the bridge, and must leave by where it came from.
+    pub(crate) fn filters_frames(&self) -> Result<bool> {
+        let on = |name: &str| match berth_sys::fs::read_to_string(&setting::path(name)) {
+            Ok(value) => Ok(value.trim() == "1"),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        };
+        self.inside(|| {
+            Ok(on("bridge/bridge-nf-call-iptables")? || on("bridge/bridge-nf-call-ip6tables")?)
+        })?
+    }
 }

@@ -10,7 +10,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use rustix::io::Errno;
 
 use super::announce;
-use super::namespace::{PREPARED_NAME, Pair, Sandbox, no_detection, veth, without_own_ipv6};
+use super::namespace::{PREPARED_NAME, Pair, Sandbox, no_detection, veth, without_ipv6};
 use super::plan::{EndpointKind, EndpointPlan, Gateway};
 use super::{Error, Result};
 use crate::address::{HardwareAddress, Prefix};
@@ -64,11 +64,13 @@ impl Sandbox {
                 owner,
                 port,
             } => {
+                let mut behaviour = *port;
+                behaviour.hairpin |= host.filters_frames()?;
                 let port = Port {
                     bridge,
                     name: host_end,
                     owner,
-                    behaviour: *port,
+                    behaviour,
                 };
                 self.join_bridge(host, plan, &port)?
             }
@@ -155,7 +157,8 @@ impl Sandbox {
             None => return Err(Error::BridgeMissing(port.bridge.clone())),
         };
         let Some(pair) = self.pair.take() else {
-            return self.make_port(&mut on_host, plan, port, bridge);
+            drop(on_host);
+            return self.make_port(host, plan, port, bridge);
         };
         let end = End {
             inside: pair.inside,
@@ -176,7 +179,7 @@ impl Sandbox {
     /// Makes a pair that is a port of the bridge from the start; its end inside is still down.
     fn make_port(
         &mut self,
-        on_host: &mut Route,
+        host: &Host,
         plan: &EndpointPlan,
         port: &Port<'_>,
         bridge: u32,
@@ -194,6 +197,7 @@ impl Sandbox {
             batch.create_link(attempt, veth(outside, &self.namespace, inside));
             batch
         };
+        let mut on_host = host.route();
         if let Err(error) = on_host.execute(request()) {
             // Left by an endpoint whose namespace the kernel is still taking away, or by a crash in between.
             let present = on_host.find_link(name)?;
@@ -207,12 +211,12 @@ impl Sandbox {
             on_host.execute(request())?;
         }
         let made = on_host.link(name)?;
+        drop(on_host);
         let mut batch = Batch::new();
-        without_own_ipv6(&mut batch, message::link(made.index, Vec::new()));
         port.push(&mut batch, made.index, bridge, Vec::new());
-        let inside = on_host
-            .execute(batch)
-            .and_then(|()| self.route.link(plan.interface.as_str()));
+        let inside = without_ipv6(host, name)
+            .and_then(|()| Ok(host.route().execute(batch)?))
+            .and_then(|()| Ok(self.route.link(plan.interface.as_str())?));
         match inside {
             Ok(inside) => Ok(End {
                 inside: inside.index,
@@ -223,8 +227,8 @@ impl Sandbox {
             }),
             Err(error) => {
                 // The failure is what the caller needs to hear of; what is left carries the endpoint's name.
-                let _ = on_host.execute(removal(made.index, name));
-                Err(error.into())
+                let _ = host.route().execute(removal(made.index, name));
+                Err(error)
             }
         }
     }

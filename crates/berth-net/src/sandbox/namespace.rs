@@ -6,12 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use berth_sys::namespace;
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
-use rustix::io::Errno;
 
 use super::Result;
 use crate::limits;
@@ -22,8 +19,6 @@ use crate::netlink::{self, Batch, Namespace, Route, message};
 pub(super) const PREPARED_NAME: &str = "eth0";
 /// The number of the loopback interface, the first of every namespace.
 const LOOPBACK: u32 = 1;
-/// What a link says that has no settings of IPv6 (none in the kernel, or packets too small for it).
-const NO_IPV6: &[Errno] = &[Errno::AFNOSUPPORT, Errno::OPNOTSUPP, Errno::INVAL];
 
 /// A network namespace of a container, with the conversation inside it.
 ///
@@ -166,7 +161,8 @@ fn in_new_namespace<T: Send>(
         namespace::unshare(namespace::Kind::Network.flag())?;
         let namespace = Namespace::current()?;
         // Any program may listen on low ports and send echo requests: nobody outside is affected by either.
-        setting::ensure("ipv4/ip_unprivileged_port_start", "0")?;
+        // Written without a look: finding one of these files takes longer the more namespaces there are.
+        setting::set("ipv4/ip_unprivileged_port_start", "0")?;
         // Group ids end at 2^31-1 for this file; refused where the namespace's owner does not have them all.
         let _ = setting::set("ipv4/ping_group_range", "0 2147483647");
         let mut route = Route::open()?;
@@ -209,20 +205,11 @@ pub(super) fn veth(
     message::link(0, attributes)
 }
 
-/// Keeps the kernel from giving a link an IPv6 address of its own making: a port of a bridge needs none, and every
-/// one of them would be announced to the whole bridge.
-pub(super) fn without_own_ipv6(batch: &mut Batch, link: LinkMessage) {
-    let mut link = link;
-    link.attributes
-        .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
-            vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)],
-        )]));
-    batch.push_tolerant(
-        "keep a veth pair's end from making IPv6 addresses",
-        0,
-        &RouteNetlinkMessage::NewLink(link),
-        NO_IPV6,
-    );
+/// Switches IPv6 off on a host's end that is still down: a port of a bridge needs none, and each one that speaks it
+/// has routes of its own, which the kernel walks through whenever a further interface comes up.
+pub(super) fn without_ipv6(host: &Host, name: &str) -> Result<()> {
+    host.inside(|| setting::ensure(&format!("ipv6/conf/{name}/disable_ipv6"), "1"))??;
+    Ok(())
 }
 
 impl Pair {
@@ -244,14 +231,15 @@ impl Pair {
                     ],
                 ),
             );
-            let named = || vec![LinkAttribute::IfName(name.clone())];
-            without_own_ipv6(&mut batch, message::link(0, named()));
-            let mut up = message::link(0, named());
-            message::set_up(&mut up, true);
-            batch.change_link(format!("set up {name}"), up);
             on_host.execute(batch)?;
             on_host.link(&name)?
         };
+        without_ipv6(host, &name)?;
+        let mut batch = Batch::new();
+        let mut up = message::link(host_end.index, Vec::new());
+        message::set_up(&mut up, true);
+        batch.change_link(format!("set up {name}"), up);
+        host.route().execute(batch)?;
         let inside = match host_end.parent {
             Some(index) if index != 0 => index,
             _ => route.link(PREPARED_NAME)?.index,

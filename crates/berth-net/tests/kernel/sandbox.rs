@@ -119,7 +119,8 @@ fn prepared_containers_on_a_bridge_reach_each_other_at_once() {
         );
         assert!(shown.contains("mtu 1400"), "{shown}");
         assert!(shown.contains("fe80::42:acff:fe14:"), "{shown}");
-        assert!(!shown.contains("tentative"), "{shown}");
+        let detection = show(sandbox, "cat /proc/sys/net/ipv6/conf/eth0/accept_dad");
+        assert_eq!(detection.trim(), "0");
         assert!(shown.contains(&format!("fd00:20::{number}/64")), "{shown}");
         let routes = show(sandbox, "ip route");
         assert!(
