@@ -19,6 +19,7 @@ use crate::error::RuntimeError;
 use crate::first_process::{self, FirstProcess};
 use crate::handshake::{Listener, Message, Speaker};
 use crate::hooks::{self, Stage};
+use crate::net_devices;
 use crate::plan::SetupPlan;
 use crate::seccomp::Filter;
 use crate::sources::{RootSource, Sources, write_maps};
@@ -448,6 +449,7 @@ fn attend(
     undo: &mut Undo,
 ) -> Result<Option<OwnedFd>, RuntimeError> {
     let mut console = None;
+    let mut equipped = false;
     loop {
         match listener.next()? {
             Message::Made(pid) => {
@@ -467,6 +469,7 @@ fn attend(
                 listener.go()?;
             }
             Message::Hooks => {
+                equip(plan, record.pid, &mut equipped)?;
                 let document =
                     serde_json::to_vec(&record.document(Status::Creating)).map_err(|source| {
                         RuntimeError::Parse {
@@ -483,7 +486,10 @@ fn attend(
             }
             Message::Console(master) => console = Some(master),
             Message::Note(text) => notes.push(text),
-            Message::Ready => return Ok(console),
+            Message::Ready => {
+                equip(plan, record.pid, &mut equipped)?;
+                return Ok(console);
+            }
             Message::Failed(error) => return Err(error),
             Message::Closed => {
                 let how = undo
@@ -495,6 +501,15 @@ fn attend(
             }
         }
     }
+}
+
+/// Moves network devices once, when the first process is in its namespaces and before hooks look at them.
+fn equip(plan: &SetupPlan, pid: i32, equipped: &mut bool) -> Result<(), RuntimeError> {
+    if plan.net_devices.is_empty() || std::mem::replace(equipped, true) {
+        return Ok(());
+    }
+    let target = namespace::open(&PathBuf::from(format!("/proc/{pid}/ns/net")))?;
+    net_devices::move_all(&plan.net_devices, &target)
 }
 
 /// The three descriptors, if the request names them.

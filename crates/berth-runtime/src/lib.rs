@@ -20,6 +20,7 @@ mod handshake;
 pub mod hooks;
 pub mod init;
 pub mod limits;
+pub mod net_devices;
 pub mod plan;
 pub mod resources;
 mod root;

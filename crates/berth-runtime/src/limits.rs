@@ -20,6 +20,18 @@ pub const HOOK_OUTPUT_READS: usize = 64;
 /// How long a killed container may take to be gone before its removal fails.
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
 
+/// Network devices of the host that one container gets.
+pub const NET_DEVICES: usize = 64;
+
+/// Bytes of a network device's name (`IFNAMSIZ` without the zero).
+pub const NET_DEVICE_NAME: usize = 15;
+
+/// Bytes of one answer of the kernel's routing; it fills at most 32 KiB at once.
+pub const NETLINK_BYTES: usize = 64 << 10;
+
+/// Answers of the kernel's routing to one request, lists of addresses among them.
+pub const NETLINK_MESSAGES: usize = 1024;
+
 /// Characters of a container id.
 pub const ID_LENGTH: usize = 1024;
 

@@ -57,7 +57,7 @@ pub(super) fn features(_call: &Call<'_>) -> Result<u8, Failure> {
             "selinux": {"enabled": has_selinux()},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": true},
         },
         "annotations": {"io.berth.runtime.version": env!("CARGO_PKG_VERSION")},
     });

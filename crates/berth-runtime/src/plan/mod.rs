@@ -5,6 +5,7 @@
 //! (in the container's).
 
 pub mod mount;
+mod net_devices;
 pub mod process;
 mod sysctl;
 
@@ -18,6 +19,7 @@ use oci_spec::runtime::{
 };
 
 use crate::error::RuntimeError;
+use crate::net_devices::NetDevice;
 use mount::{MountKind, MountStep};
 use process::ProcessPlan;
 
@@ -34,6 +36,8 @@ pub struct SetupPlan {
     pub group_map: Vec<IdMap>,
     /// Lines of timens_offsets for a new time namespace.
     pub time_offsets: Vec<(String, i64, u32)>,
+    /// Network devices of the host to move into the container (creator).
+    pub net_devices: Vec<NetDevice>,
     /// The root directory as configured, relative ones to the bundle (creator).
     pub root: PathBuf,
     /// The root is read-only in the end (first process).
@@ -161,16 +165,6 @@ impl SetupPlan {
                 "classes of service of resctrl are not supported",
             ));
         }
-        if linux
-            .net_devices()
-            .as_ref()
-            .is_some_and(|devices| !devices.is_empty())
-        {
-            return Err(RuntimeError::invalid(
-                "linux.netDevices",
-                "moving network devices into the container is not supported",
-            ));
-        }
         let (new_namespaces, joined_namespaces) = namespaces(spec)?;
         let user_map: Vec<IdMap> = maps(linux.uid_mappings());
         let group_map: Vec<IdMap> = maps(linux.gid_mappings());
@@ -228,6 +222,7 @@ impl SetupPlan {
         }
         Ok(Self {
             sysctls: sysctl::plan(spec, &has)?,
+            net_devices: net_devices::plan(linux, &has)?,
             new_namespaces: new_namespaces.clone(),
             joined_namespaces: joined_namespaces.clone(),
             user_map,

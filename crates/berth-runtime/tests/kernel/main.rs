@@ -13,6 +13,7 @@ mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod security;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         lifecycle::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
+        net_devices::TESTS,
         process::TESTS,
         security::TESTS,
     ]
