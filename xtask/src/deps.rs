@@ -22,6 +22,11 @@ const TEST: &[Need] = &[
     ("skopeo", &["skopeo"]),
     ("umoci", &["umoci"]),
     ("openssl", &["openssl"]),
+    ("ps", &["procps"]),
+    ("ip", &["iproute2"]),
+    ("nsenter", &["util-linux"]),
+    ("iptables", &["iptables"]),
+    ("curl", &["curl"]),
 ];
 
 const BENCH: &[Need] = &[("crun", &["crun"])];

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     let word = |prefix| arguments.iter().find_map(|one| one.strip_prefix(prefix));
     part(chosen("tests"), "tests", || {
-        tests::run(word("tests=").unwrap_or("."))
+        tests::run(&executable()?, word("tests=").unwrap_or("."))
     })?;
     part(chosen("readme"), "readme", || readme::run(word("readme=")))?;
     println!("test-vm: all passed");

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs a line of shell in a root directory as on a machine of its own: process ids, mounts, /dev and /run
-# are its own; the network, the kernel and its control groups are this machine's. Nothing is left running.
+# Runs a line of shell in a root directory as on a machine of its own: process ids, mounts, terminals and /run are
+# its own; the network and the kernel, with its devices and control groups, are this machine's. Nothing is left
+# running.
 #   enter.sh ROOT LINE
 set -eu
 if [ "${3:-}" != inside ]; then
@@ -12,19 +13,10 @@ hostname bare
 mount --bind "$root" "$root"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 mount --rbind /sys "$root/sys"
-mount -t tmpfs -o nosuid,mode=755 dev "$root/dev"
-for name in null zero full random urandom tty fuse; do
-  [ -e "/dev/$name" ] || continue
-  : > "$root/dev/$name"
-  mount --bind "/dev/$name" "$root/dev/$name"
-done
-mkdir "$root/dev/pts" "$root/dev/shm"
+mount --rbind /dev "$root/dev"
 mount -t devpts -o newinstance,gid=5,mode=620,ptmxmode=666 devpts "$root/dev/pts"
 mount -t tmpfs -o nosuid,nodev,mode=1777 shm "$root/dev/shm"
 mount -t tmpfs -o nosuid,nodev,mode=755 run "$root/run"
-ln -s pts/ptmx "$root/dev/ptmx"
-ln -s /proc/self/fd "$root/dev/fd"
-for number in 0:stdin 1:stdout 2:stderr; do ln -s "fd/${number%:*}" "$root/dev/${number#*:}"; done
 cd "$root"
 mkdir -p .before
 pivot_root . .before

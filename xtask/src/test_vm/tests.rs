@@ -13,7 +13,7 @@ use berth_testkit::images;
 use serde_json::Value;
 
 use super::machine::{Machine, Recipe, Staging};
-use crate::cargo::{command, output_directory, visibly};
+use crate::cargo::{command, visibly};
 
 /// What the tests compare with; the executables themselves need nothing.
 const PACKAGES: &[&str] = &[
@@ -52,9 +52,9 @@ const KILLS: &str = "10";
 const SIDE_BY_SIDE: u32 = 3;
 
 /// Runs those whose `package.executable test` matches the pattern (`grep -E`).
-pub(super) fn run(pattern: &str) -> Result<()> {
+pub(super) fn run(berth: &Path, pattern: &str) -> Result<()> {
     let staging = Staging::new("tests")?;
-    prepare(staging.path())?;
+    prepare(staging.path(), berth)?;
     let machine = Machine::create(&Recipe {
         name: "tests",
         packages: PACKAGES,
@@ -86,7 +86,7 @@ pub(super) fn run(pattern: &str) -> Result<()> {
 }
 
 /// Fills the directory that the machine is given.
-fn prepare(place: &Path) -> Result<()> {
+fn prepare(place: &Path, berth: &Path) -> Result<()> {
     let mut selection = vec!["test", "--no-run", "--message-format", "json"];
     for package in TESTED {
         selection.extend(["--package", package]);
@@ -96,10 +96,7 @@ fn prepare(place: &Path) -> Result<()> {
         let target = place.join(format!("{name}.test"));
         strip(&path, &target)?;
     }
-    strip(
-        &output_directory("debug")?.join("berth"),
-        &place.join("berth"),
-    )?;
+    strip(berth, &place.join("berth"))?;
     let cache = place.join("cache");
     fs::create_dir(&cache).with_context(|| format!("create {}", cache.display()))?;
     images::archive_file(&images::busybox()?)?;
