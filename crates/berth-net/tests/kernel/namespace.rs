@@ -116,11 +116,6 @@ impl AsFd for Namespace {
     }
 }
 
-/// Runs `test` in a thread inside a fresh network namespace with loopback up.
-pub(crate) fn alone(test: impl FnOnce() + Send) {
-    Namespace::new().run(test);
-}
-
 /// Waits until `condition` holds; panics with `what` when it does not within ten seconds.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);

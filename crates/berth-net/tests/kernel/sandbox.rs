@@ -71,6 +71,11 @@ fn show(sandbox: &Sandbox, line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Waits until a connection comes about: a bridge that gets its first port is a moment later up itself.
+fn must_reach(from: &Network, to: &Network, address: &str) {
+    wait_until("it is reached", || reaches(from, to, address));
+}
+
 /// Whether a connection from one namespace to an address in another comes about.
 fn reaches(from: &Network, to: &Network, address: &str) -> bool {
     let address: IpAddr = address.parse().unwrap();
@@ -128,10 +133,10 @@ fn prepared_containers_on_a_bridge_reach_each_other_at_once() {
             "{routes}"
         );
     }
-    assert!(reaches(one.namespace(), two.namespace(), "172.20.0.3"));
-    assert!(reaches(two.namespace(), one.namespace(), "fd00:20::2"));
-    assert!(reaches(one.namespace(), host.namespace(), "172.20.0.1"));
-    assert!(reaches(host.namespace(), one.namespace(), "172.20.0.2"));
+    must_reach(one.namespace(), two.namespace(), "172.20.0.3");
+    must_reach(two.namespace(), one.namespace(), "fd00:20::2");
+    must_reach(one.namespace(), host.namespace(), "172.20.0.1");
+    must_reach(host.namespace(), one.namespace(), "172.20.0.2");
     let outside = host.find_link(&name("vethone")).unwrap().unwrap();
     assert_eq!(outside.index, attached.host_end.unwrap());
     assert_eq!(outside.alias.as_deref(), Some("berth endpoint vethone"));
@@ -212,7 +217,7 @@ fn a_running_container_joins_and_leaves_further_networks() {
     let shown = show(&sandbox, "ip addr show eth1");
     assert!(shown.contains("169.254.7.7/16"), "{shown}");
     assert!(show(&sandbox, "ip route").contains("10.6.0.0/16 via 10.5.0.9 dev eth1"));
-    assert!(reaches(host.namespace(), sandbox.namespace(), "10.5.0.2"));
+    must_reach(host.namespace(), sandbox.namespace(), "10.5.0.2");
 
     let by_second = DefaultGateway {
         interface: name("eth1"),
@@ -288,7 +293,7 @@ fn isolated_ports_reach_the_bridge_alone() {
         sandboxes.push(sandbox);
     }
     let [one, two] = [sandboxes[0].namespace(), sandboxes[1].namespace()];
-    assert!(reaches(one, host.namespace(), GATEWAY));
+    must_reach(one, host.namespace(), GATEWAY);
     assert!(!reaches(one, two, "172.20.0.3"));
 }
 
@@ -317,7 +322,7 @@ fn macvlan_links_reach_each_other_by_their_parent() {
         }
         let [one, two] = [sandboxes[0].namespace(), sandboxes[1].namespace()];
         let far = Network::from_descriptor(peer.as_fd().try_clone_to_owned().unwrap()).unwrap();
-        assert!(reaches(one, &far, "10.7.0.9"), "{mode:?}");
+        must_reach(one, &far, "10.7.0.9");
         assert_eq!(reaches(one, two, "10.7.0.3"), siblings_reach, "{mode:?}");
     }
 }
@@ -377,8 +382,8 @@ fn ipvlan_links_of_all_layers_reach_each_other() {
             show(&sandboxes[0], "ip route").contains("default dev eth0 proto static scope link")
         );
         let [one, two] = [sandboxes[0].namespace(), sandboxes[1].namespace()];
-        assert!(reaches(one, two, "10.7.0.3"), "{mode:?}");
-        assert!(reaches(one, two, "fd00:7::3"), "{mode:?}");
+        must_reach(one, two, "10.7.0.3");
+        must_reach(one, two, "fd00:7::3");
     }
 }
 
@@ -517,7 +522,7 @@ fn neighbours_hear_of_an_address_that_moved() {
         .attach(&host, &with_ipv6(endpoint(2, "vetha"), 2))
         .unwrap();
     for address in ["172.20.0.2", "fd00:20::2"] {
-        assert!(reaches(host.namespace(), before.namespace(), address));
+        must_reach(host.namespace(), before.namespace(), address);
     }
     before.detach(&name("eth0")).unwrap();
     let mut plan = with_ipv6(endpoint(2, "vethb"), 2);
@@ -558,11 +563,7 @@ fn the_pool_keeps_its_stock_and_grows_with_demand() {
     sandbox.attach(&host, &endpoint(2, "vetha")).unwrap();
     assert!(show(&sandbox, "ip link show eth0").contains("mtu 1300"));
     taken[0].attach(&host, &endpoint(3, "vethb")).unwrap();
-    assert!(reaches(
-        sandbox.namespace(),
-        taken[0].namespace(),
-        "172.20.0.3"
-    ));
+    must_reach(sandbox.namespace(), taken[0].namespace(), "172.20.0.3");
     drop(pool);
     drop((taken, sandbox));
     wait_until("nothing is left", || {
@@ -601,11 +602,11 @@ fn many_threads_attach_at_once() {
         socket.recv(&mut [0]).unwrap_err().kind(),
         Io::WouldBlock | Io::TimedOut
     ));
-    assert!(reaches(
+    must_reach(
         sandboxes[0].namespace(),
         sandboxes[23].namespace(),
-        "172.20.0.25"
-    ));
+        "172.20.0.25",
+    );
 }
 
 /// Prints what taking and attaching costs; a measurement, not a test: run it alone on a quiet machine.
