@@ -1,14 +1,13 @@
 #!/bin/sh
 # Runs each test of the executables in a directory by itself, with a deadline, some side by side.
-#   run-tests.sh DIRECTORY SECONDS SIDE_BY_SIDE PATTERN
+#   run-tests.sh DIRECTORY SECONDS SIDE_BY_SIDE PATTERN EXCEPT
 # One line for each: `RESULT exit-code seconds executable test`; 124 and 137 are missed deadlines.
-# PATTERN (grep -E) selects lines `executable test`. The reference engine is not what is tested here, and its client
-# finds the same engine as ours.
+# PATTERN (grep -E) selects lines `executable test`; those that match EXCEPT are left out.
 set -u
-directory=$1 limit=$2 jobs=$3 pattern=$4
+directory=$1 limit=$2 jobs=$3 pattern=$4 except=$5
 logs=$(mktemp -d /var/tmp/tests-XXXXXX)
 
-if [ "${5:-}" != one ]; then
+if [ "${6:-}" != one ]; then
   cd "$directory" || exit 1
   for executable in *.test; do
     # A list that cannot be had is a failure of its own.
@@ -17,14 +16,14 @@ if [ "${5:-}" != one ]; then
     ./"$executable" --list --ignored 2> /dev/null < /dev/null | sed -n "s/^\(.*\): test\$/IGNORED ${executable%.test} \1/p"
   done > "$logs/all"
   grep '^RESULT\|^IGNORED' "$logs/all"
-  grep -v '^RESULT\|^IGNORED\| docker_on_' "$logs/all" | grep -E -- "$pattern" > "$logs/chosen"
+  grep -v '^RESULT\|^IGNORED' "$logs/all" | grep -E -- "$pattern" | grep -v -E -- "$except" > "$logs/chosen"
   echo "CHOSEN $(wc -l < "$logs/chosen")"
-  xargs -r -P "$jobs" -L 1 "$0" "$directory" "$limit" "$jobs" "$pattern" one < "$logs/chosen"
+  xargs -r -P "$jobs" -L 1 "$0" "$directory" "$limit" "$jobs" "$pattern" "$except" one < "$logs/chosen"
   rm -rf "$logs"
   exit 0
 fi
 
-executable=$6 test=$7
+executable=$7 test=$8
 start=$(date +%s)
 cd "$directory" || exit 1
 timeout --kill-after=10 "$limit" ./"$executable.test" "$test" --exact --nocapture \
