@@ -5,12 +5,13 @@
 //! addresses, or who is on which network: callers say what shall be ([`Parts`], [`Change`]).
 //!
 //! Invariants:
-//! - Rules and chains are fixed ([`schema`]); what varies is elements of sets and maps.
+//! - Rules and chains are fixed (`chains`); what varies is elements of sets and maps.
 //! - A change is one transaction: the kernel has all of it or nothing.
 //! - Connections that exist survive everything done here but the removal of what they lead to: translations are
 //!   remembered by connection tracking, not by the table.
 
 mod audit;
+mod chains;
 mod conntrack;
 mod error;
 mod executor;

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::audit::InputPolicy;
+use super::chains::FAMILIES;
 use super::conntrack;
 use super::error::Result;
 use super::forwarding::{self, Forwarding};
 use super::message::Batch;
 use super::others::{self, Warning};
 use super::plan::{Book, Change, Parts, Protocol};
-use super::schema::{Data, Element, FAMILIES, Set};
+use super::schema::{Data, Element, Set};
 use super::socket::Socket;
 use super::table::{Found, Table, kind};
 

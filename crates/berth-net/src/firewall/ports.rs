@@ -165,9 +165,8 @@ impl PortBook {
             let previous = self.last.get(&(request.protocol, first, last));
             let begin = previous.map_or(first, |port| if *port >= last { first } else { port + 1 });
             let free = (begin..=last).chain(first..begin).find(|port| {
-                !avoid.contains(port)
-                    && !(ephemeral && self.reserved.contains(port))
-                    && self.holder(request.protocol, &hosts, *port).is_none()
+                let unfit = avoid.contains(port) || (ephemeral && self.reserved.contains(port));
+                !unfit && self.holder(request.protocol, &hosts, *port).is_none()
             });
             let port = free.ok_or(PortError::Exhausted)?;
             self.last.insert((request.protocol, first, last), port);

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use super::chains::{Chain, bridge_chains, inet_chains};
 use super::error::Result;
 use super::message::{APPEND, Attributes, Batch, CREATE, NFTABLES, Reader};
-use super::schema::{Chain, Data, Element, Holds, Set, bridge_chains, fingerprint, inet_chains};
+use super::schema::{Data, Element, Holds, Set, fingerprint};
 use super::socket::{Listing, Socket};
 use crate::limits::FIREWALL_ELEMENTS;
 

@@ -27,6 +27,13 @@ fn the_thousandth_port_costs_what_the_first_did() {
             })
             .collect()
     });
+    // They are all there.
+    let healed = host.namespace.run(|| firewall.heal().unwrap());
+    assert_eq!(healed, berth_net::firewall::Healed::default());
+    let listed = host
+        .namespace
+        .command("nft list map inet berth-test public-any4");
+    assert_eq!(listed.matches("10.11.0.2 . 80").count(), 1000);
     let median = |times: &[Duration]| {
         let mut times = times.to_vec();
         times.sort();
