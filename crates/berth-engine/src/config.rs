@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use crate::containers::spec::{LogSettings, Ulimit};
+use crate::networks::NetworkSettings;
 
 /// How a container's runtime is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct Config {
     pub dns_options: Vec<String>,
     /// Search domains for containers that do not say.
     pub dns_search: Vec<String>,
+    /// Networks.
+    pub network: NetworkSettings,
     /// Labels of the daemon, shown by info.
     pub labels: Vec<String>,
     /// Whether the daemon says more; shown by info.
@@ -107,6 +110,7 @@ impl Config {
             dns: Vec::new(),
             dns_options: Vec::new(),
             dns_search: Vec::new(),
+            network: NetworkSettings::default(),
             labels: Vec::new(),
             debug: false,
             concurrent_downloads: 3,

@@ -16,6 +16,9 @@ pub enum EngineError {
     /// The object's state, or another object, does not allow it.
     #[error("{0}")]
     Conflict(String),
+    /// What this engine does not let anyone do, or somebody else's hold on a resource forbids.
+    #[error("{0}")]
+    Forbidden(String),
     /// Nothing to do: it already is as asked (`start` of a running container, `stop` of a stopped one).
     #[error("{0}")]
     Unchanged(String),
@@ -62,6 +65,7 @@ impl EngineError {
             Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::Unchanged(_) => ErrorKind::Unchanged,
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
             Self::Start { kind, .. } | Self::Failed { kind, .. } => *kind,

@@ -10,6 +10,9 @@ use crate::containers::spec::LogSettings;
 use crate::containers::view::ContainerPaths;
 use crate::system::HostFeatures;
 
+/// The data root of the engine of a host that has one.
+const DEFAULT_DATA_ROOT: &str = "/var/lib/berth";
+
 /// Settings, directories and facts. Shared; settings can be replaced as a whole.
 #[derive(Debug)]
 pub struct Host {
@@ -48,6 +51,16 @@ impl Host {
     /// Replaces the settings. The roots stay those of the start.
     pub fn reload(&self, config: Arc<Config>) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// What this engine calls its things in the host's network: `berth`, or with another data root a name of its own.
+    #[must_use]
+    pub fn network_name(&self) -> String {
+        if self.data_root == Path::new(DEFAULT_DATA_ROOT) {
+            "berth".to_owned()
+        } else {
+            format!("berth-{}", short_hash(&self.data_root))
+        }
     }
 
     /// The data root.

@@ -14,6 +14,7 @@ pub mod filters;
 pub mod host;
 pub mod images;
 pub mod limits;
+pub mod networks;
 mod opening;
 mod random;
 pub mod records;
@@ -26,6 +27,7 @@ pub use events::Events;
 pub use execs::Execs;
 pub use filters::Filters;
 pub use images::Images;
+pub use networks::Networks;
 pub use opening::Closing;
 pub use system::System;
 
@@ -36,6 +38,8 @@ pub struct Engine {
     pub containers: Containers,
     /// Exec sessions.
     pub execs: Execs,
+    /// Networks.
+    pub networks: Networks,
     /// Images.
     pub images: Images,
     /// What happened.

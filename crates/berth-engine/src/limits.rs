@@ -88,3 +88,20 @@ pub const SECCOMP_PROFILE: usize = 1024 * 1024;
 pub const LOG_QUEUE: usize = 64;
 /// Variables, arguments, labels, mounts, … of one request: any list longer than this is refused.
 pub const REQUEST_LIST: usize = 65_536;
+
+/// Bytes in a network's name.
+pub const NETWORK_NAME_MAX: usize = 128;
+/// Subnets of one network.
+pub const NETWORK_SUBNETS_MAX: usize = 64;
+/// Networks of one engine.
+pub const NETWORKS_MAX: usize = 8192;
+/// Networks one container is configured for.
+pub const CONTAINER_NETWORKS_MAX: usize = 128;
+/// Published ports of one container.
+pub const PUBLISHED_PORTS_MAX: usize = 8192;
+/// Calls of the kernel about networks that may block, at once. They take turns on the kernel's own lock (RTNL).
+pub const NETWORK_CALLS_AT_ONCE: usize = 4;
+/// Ports of the kernel's choice that are tried when one has to be free on several addresses.
+pub const EPHEMERAL_ATTEMPTS: usize = 32;
+/// Bytes of the file that says what a run has in networks.
+pub const RUN_NETWORK: u64 = 4 * 1024 * 1024;

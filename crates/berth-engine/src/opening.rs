@@ -19,6 +19,7 @@ use crate::execs::{Execs, Sessions};
 use crate::host::Host;
 use crate::images::Images;
 use crate::limits;
+use crate::networks::Networks;
 use crate::random;
 use crate::records::Records;
 use crate::system::{HostFeatures, Roots, System};
@@ -58,10 +59,12 @@ impl Engine {
         let events = Events::new();
         let index = Index::default();
         let host = Arc::new(Host::new(config, features, id));
+        let networks = Networks::open(records.clone(), events.clone(), Arc::clone(&host)).await?;
         let launcher = Arc::new(Monitors::new(
             Arc::clone(&host),
             images.clone(),
             index.clone(),
+            networks.clone(),
         )?);
         let environment = Environment {
             records: records.clone(),
@@ -70,9 +73,11 @@ impl Engine {
             index: index.clone(),
             sessions: Sessions::new(events.clone(), index.clone()),
             host: Arc::clone(&host),
+            networks: networks.clone(),
         };
         let containers = Containers::new(environment.clone(), images.clone());
         let handles = recover(&containers, &records, &index).await?;
+        networks.settle().await;
         sweep(&host, &images, &index).await;
         for handle in handles {
             // The owner is idle now; there is room for one message.
@@ -83,9 +88,14 @@ impl Engine {
         }
         let services = Images::new(images.clone(), index.clone(), events.clone());
         services.ensure_builtin().await?;
+        {
+            let networks = networks.clone();
+            tokio::spawn(async move { networks.warm_up().await });
+        }
         let system = System::new(host, index, images, events.clone(), containers.clone());
         Ok(Self {
             containers,
+            networks,
             execs: Execs::new(environment),
             images: services,
             events,

@@ -76,7 +76,14 @@ static ROUTES: &[Route] = routes! {
 
     GET "/networks" networks::list;
     GET "/networks/" networks::list;
+    POST "/networks/create" networks::create;
+    POST "/networks/prune" networks::prune;
     GET "/networks/{}" networks::inspect;
+    DELETE "/networks/{}" networks::remove;
+    POST "/networks/{}/connect" networks::connect;
+    POST "/networks/{}/disconnect" networks::disconnect;
+
+    GET "/berth/ports" networks::exposures;
 
     GET "/volumes" volumes::list;
     GET "/volumes/{}" volumes::inspect;
@@ -138,31 +145,6 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
         Method::GET,
         "/distribution/{..}/json",
         "asking registries for manifests",
-    ),
-    (
-        Method::POST,
-        "/networks/create",
-        "networks other than none and host",
-    ),
-    (
-        Method::POST,
-        "/networks/prune",
-        "networks other than none and host",
-    ),
-    (
-        Method::POST,
-        "/networks/{}/connect",
-        "networks other than none and host",
-    ),
-    (
-        Method::POST,
-        "/networks/{}/disconnect",
-        "networks other than none and host",
-    ),
-    (
-        Method::DELETE,
-        "/networks/{}",
-        "networks other than none and host",
     ),
     (Method::POST, "/volumes/create", "volumes"),
     (Method::POST, "/volumes/prune", "volumes"),

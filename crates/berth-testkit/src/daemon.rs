@@ -14,7 +14,7 @@ use crate::archive::Image;
 use crate::leak::Scope;
 use crate::scratch::Scratch;
 use crate::words::words;
-use crate::{Command, Output, cgroup, http, images, needs, process, wait};
+use crate::{Command, Network, Output, cgroup, http, images, needs, process, wait};
 
 /// Version of the API that plain requests of tests name; both engines speak it.
 pub const API: &str = "/v1.41";
@@ -54,6 +54,11 @@ pub struct Settings {
     pub disk_bytes: Option<u64>,
     /// Gives the exec root a path longer than a socket's name may be.
     pub long_exec_root: bool,
+    /// The network namespace it runs in, as `ip netns` names it: networks are for such daemons only. Without one
+    /// there is no default bridge, and nothing of the machine's network is touched.
+    pub namespace: Option<String>,
+    /// Gives the daemon a network of its own, in which it may make bridges and filter.
+    pub network: bool,
     /// Berth's executable, where it is not the one cargo built beside the test.
     pub executable: Option<PathBuf>,
 }
@@ -66,6 +71,8 @@ pub struct Daemon {
     scratch: Scratch,
     scope: Scope,
     child: Option<Child>,
+    /// Removed after everything else.
+    network: Option<Network>,
 }
 
 impl Daemon {
@@ -89,16 +96,21 @@ impl Daemon {
     }
 
     /// Starts a daemon, with errors as values.
-    pub fn try_with(engine: Engine, settings: Settings) -> Result<Self> {
+    pub fn try_with(engine: Engine, mut settings: Settings) -> Result<Self> {
         let scratch = Scratch::new();
         let scope = scratch.scope();
         let without_images = settings.without_images;
+        let network = settings.network.then(Network::new).transpose()?;
+        if let Some(network) = &network {
+            settings.namespace = Some(network.host());
+        }
         let mut daemon = Self {
             engine,
             settings,
             scratch,
             scope,
             child: None,
+            network,
         };
         daemon.try_launch()?;
         if !without_images {
@@ -129,6 +141,15 @@ impl Daemon {
             run.join("x".repeat(100))
         } else {
             run
+        }
+    }
+
+    /// The daemon's own network; panics when it has none.
+    #[track_caller]
+    pub fn network(&self) -> &Network {
+        match &self.network {
+            Some(network) => network,
+            None => panic!("the daemon was started without a network of its own"),
         }
     }
 
@@ -245,7 +266,11 @@ impl Daemon {
                 None => bail!("dockerd is not installed (cargo xtask deps)"),
             },
         };
-        let mut words: Vec<String> = vec![program.display().to_string()];
+        let mut words: Vec<String> = Vec::new();
+        if let Some(name) = &self.settings.namespace {
+            words.extend(["nsenter".to_owned(), format!("--net=/run/netns/{name}")]);
+        }
+        words.push(program.display().to_string());
         if self.engine == Engine::Berth {
             words.push("daemon".into());
         }
@@ -259,10 +284,11 @@ impl Daemon {
         }
         words.extend(["-H".into(), format!("unix://{}", self.socket().display())]);
         words.extend(["--cgroup-parent".into(), self.scope.cgroup_parent.clone()]);
-        if self.engine == Engine::Docker {
-            words.extend(
-                ["--bridge=none", "--iptables=false", "--ip6tables=false"].map(str::to_owned),
-            );
+        if self.settings.namespace.is_none() {
+            words.push("--bridge=none".to_owned());
+            if self.engine == Engine::Docker {
+                words.extend(["--iptables=false", "--ip6tables=false"].map(str::to_owned));
+            }
         }
         words.extend(self.settings.arguments.iter().cloned());
 

@@ -20,6 +20,8 @@ pub mod http;
 pub mod images;
 pub mod leak;
 pub mod needs;
+pub mod netns;
+pub mod network;
 pub mod podman;
 pub mod process;
 pub mod random;
@@ -31,3 +33,4 @@ pub mod words;
 
 pub use command::{Command, Output};
 pub use daemon::{Client, Daemon, Engine, Settings};
+pub use network::Network;

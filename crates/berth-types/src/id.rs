@@ -1,4 +1,4 @@
-//! Identifiers of containers and exec sessions: 32 random bytes as 64 lower-case hexadecimal digits.
+//! Identifiers of containers, exec sessions, networks and endpoints: 32 random bytes as 64 lower-case hexadecimal digits.
 
 use std::fmt;
 
@@ -115,6 +115,14 @@ identifier! {
 identifier! {
     /// Identifies one exec session of a container.
     ExecId
+}
+identifier! {
+    /// Identifies a network for its whole life.
+    NetworkId
+}
+identifier! {
+    /// Identifies a container's place in one network, for one run.
+    EndpointId
 }
 
 #[cfg(test)]

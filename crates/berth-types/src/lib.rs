@@ -16,7 +16,7 @@ pub mod timestamp;
 
 pub use digest::{Digest, DigestError};
 pub use error_kind::ErrorKind;
-pub use id::{ContainerId, ExecId, IdError};
+pub use id::{ContainerId, EndpointId, ExecId, IdError, NetworkId};
 pub use image_config::{HealthConfig, ImageConfig, ImageDocument};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

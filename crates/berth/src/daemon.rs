@@ -6,6 +6,7 @@
 mod file;
 mod limits;
 mod listen;
+mod networks;
 mod notify;
 mod options;
 mod pid_file;

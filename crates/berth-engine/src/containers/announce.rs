@@ -73,6 +73,8 @@ pub(super) fn publish(events: &Events, record: &ContainerRecord, news: &News) {
         | News::PauseFailed { .. }
         | News::UnpauseFailed { .. }
         | News::UpdateFailed { .. }
+        | News::NetworksChanged { .. }
+        | News::NetworksFailed { .. }
         | News::RemovalFailed { .. } => {}
     }
 }

@@ -1,6 +1,6 @@
 //! What news mean for those who asked or wait.
 
-use berth_types::{ContainerId, Signal};
+use berth_types::{ContainerId, ErrorKind, Signal};
 
 use super::lifecycle::{News, Refusal, Request};
 use super::record::ContainerRecord;
@@ -21,11 +21,23 @@ pub(super) fn gone(id: &ContainerId) -> EngineError {
 pub(super) fn refused(refusal: Refusal) -> EngineError {
     match refusal {
         Refusal::Conflict(text) => EngineError::Conflict(text),
+        Refusal::Forbidden(text) => EngineError::Forbidden(text),
         Refusal::Unchanged(text) => EngineError::Unchanged(text),
         Refusal::Invalid(text) => EngineError::Invalid(text),
         Refusal::Busy | Refusal::Stale => {
             EngineError::Internal("a request was refused without a reason".to_owned())
         }
+    }
+}
+
+/// The error of a kind, where the kind has one of its own.
+fn of_kind(kind: ErrorKind, message: String) -> EngineError {
+    match kind {
+        ErrorKind::NotFound => EngineError::NotFound(message),
+        ErrorKind::InvalidArgument => EngineError::Invalid(message),
+        ErrorKind::Conflict => EngineError::Conflict(message),
+        ErrorKind::Forbidden => EngineError::Forbidden(message),
+        _ => EngineError::Internal(message),
     }
 }
 
@@ -54,6 +66,19 @@ pub(super) fn answer(
             exit_code: *exit_code,
             kind: *kind,
         })),
+        (
+            Request::Connect { network, .. } | Request::Disconnect { network },
+            News::NetworksChanged { network: changed },
+        ) => (network == changed).then_some(Ok(())),
+        (
+            Request::Connect { network, .. } | Request::Disconnect { network },
+            News::NetworksFailed {
+                network: failed,
+                message,
+                kind,
+            },
+        ) => (network == failed).then(|| Err(of_kind(*kind, message.clone()))),
+        (Request::Connect { .. } | Request::Disconnect { .. }, News::Died { .. }) => not_running(),
         (Request::Start, News::Started)
         | (Request::Restart(_), News::Restarted)
         | (Request::Stop(_), News::Died { .. } | News::Stopped | News::StartFailed { .. })

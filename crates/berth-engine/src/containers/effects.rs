@@ -50,6 +50,7 @@ impl Performer {
             Effect::Start => match launcher.start(record, &self.clients).await {
                 Ok(run) => {
                     let _ = self.messages.send(Message::Notes(run.notes)).await;
+                    let _ = self.messages.send(Message::Network(run.network)).await;
                     self.send(Outcome::Ready {
                         pid: run.pid,
                         at: run.at,
@@ -96,6 +97,19 @@ impl Performer {
                     },
                 }
             }
+            Effect::ChangeNetworks(change) => {
+                match launcher.change_networks(record, change).await {
+                    Ok(network) => {
+                        let _ = self.messages.send(Message::Network(network)).await;
+                        Outcome::NetworksChanged(change.clone())
+                    }
+                    Err(error) => Outcome::NetworksFailed {
+                        change: change.clone(),
+                        message: error.message,
+                        kind: error.kind,
+                    },
+                }
+            }
             Effect::ReleaseRun => {
                 if let Err(error) = launcher.release(record).await {
                     // Nobody waits for this; the next start or the removal does it again and tells.
@@ -126,6 +140,11 @@ fn defect(effect: &Effect) -> Option<Outcome> {
         Effect::Freeze => Outcome::FreezeFailed { message },
         Effect::Thaw => Outcome::ThawFailed { message },
         Effect::ApplyLimits(_) => Outcome::LimitsFailed { message },
+        Effect::ChangeNetworks(change) => Outcome::NetworksFailed {
+            change: change.clone(),
+            message,
+            kind: ErrorKind::Internal,
+        },
         Effect::Remove { .. } => Outcome::RemovalFailed { reason: message },
         Effect::ReleaseRun => return None,
     })

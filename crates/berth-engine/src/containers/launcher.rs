@@ -4,6 +4,7 @@
 //! world of the model test. Every operation is idempotent: asked again after a crash it ends in the same state.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use berth_types::{ErrorKind, ExecId, Signal, Timestamp};
 use futures_util::future::BoxFuture;
@@ -12,10 +13,11 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::clients::PendingClients;
-use super::lifecycle::{Fact, Observation};
+use super::lifecycle::{Fact, NetworkChange, Observation};
 use super::record::ContainerRecord;
 use super::requests::TerminalSize;
 use super::spec::Resources;
+use crate::networks::RunNetwork;
 use berth_types::ContainerId;
 
 /// What a run tells, in order.
@@ -41,6 +43,8 @@ pub struct Run {
     pub at: Timestamp,
     /// What was clamped, one sentence each.
     pub notes: Vec<String>,
+    /// What it has in networks.
+    pub network: Option<Arc<RunNetwork>>,
     /// What it tells from now on.
     pub facts: mpsc::Receiver<RunFact>,
 }
@@ -89,6 +93,8 @@ pub struct Found {
     pub observation: Observation,
     /// What was clamped at its start.
     pub notes: Vec<String>,
+    /// What it has in networks.
+    pub network: Option<Arc<RunNetwork>>,
     /// What its run tells from now on, if there is one.
     pub facts: Option<mpsc::Receiver<RunFact>>,
     /// Exec sessions that still run, with their processes.
@@ -152,6 +158,13 @@ pub trait Launcher: Send + Sync + Debug + 'static {
         record: &'a ContainerRecord,
         resources: &'a Resources,
     ) -> BoxFuture<'a, Result<Vec<String>, LaunchError>>;
+
+    /// Joins or leaves a network, as the record says already; answers with what the run has then.
+    fn change_networks<'a>(
+        &'a self,
+        record: &'a ContainerRecord,
+        change: &'a NetworkChange,
+    ) -> BoxFuture<'a, Result<Option<Arc<RunNetwork>>, LaunchError>>;
 
     /// Releases what a run held, ending it if it has not ended.
     fn release<'a>(&'a self, record: &'a ContainerRecord)

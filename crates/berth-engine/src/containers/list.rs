@@ -119,7 +119,15 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
         && filters.exact("health", health)
         && filters.any("is-task", |v| matches!(v, "false" | "0"))
         && filters.any("isolation", |v| v == "default")
-        && filters.any("network", |v| view.spec.host.network_mode.to_string() == v)
+        && filters.any("network", |v| {
+            view.networks.iter().any(|(name, attachment)| {
+                name == v
+                    || attachment
+                        .network_id
+                        .as_ref()
+                        .is_some_and(|id| id.as_str().starts_with(v))
+            })
+        })
         && filters.any("volume", |v| {
             view.spec
                 .mounts

@@ -21,6 +21,7 @@ pub mod merge;
 mod model_tests;
 pub mod monitors;
 pub mod names;
+pub mod networking;
 pub mod oci;
 pub mod owner;
 pub mod phase;
@@ -155,13 +156,21 @@ impl Containers {
             .map_err(defect)??;
         let platform_warning = source.1;
         let (spec, mut warnings) = create::plan(&id, request, source.0, &config, &host.features)?;
+        networking::ports_of(&spec.config, &spec.host)?;
+        let attachments = networking::configure(
+            &spec.config,
+            &spec.host,
+            &spec.endpoints,
+            &self.environment.networks,
+        )?;
         warnings.extend(platform_warning);
-        let record = ContainerRecord::new(
+        let mut record = ContainerRecord::new(
             id.clone(),
             reservation.name().to_owned(),
             clock::now(),
             spec,
         );
+        record.networks = attachments;
         // Refused now rather than at the start.
         monitors::log_settings(&host, &record).map_err(EngineError::from)?;
         let ticket = self.environment.records.insert(&record).await?;
@@ -420,7 +429,7 @@ impl Containers {
             None
         };
         let stream = if options.stream {
-            self.connect(
+            self.connect_streams(
                 &handle,
                 Streams {
                     stdin: options.stdin && view.spec.config.open_stdin,
@@ -440,7 +449,7 @@ impl Containers {
         })
     }
 
-    async fn connect(
+    async fn connect_streams(
         &self,
         handle: &ContainerHandle,
         streams: Streams,

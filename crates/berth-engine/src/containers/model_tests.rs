@@ -27,6 +27,7 @@ use crate::error::EngineError;
 use crate::events::Events;
 use crate::execs::Sessions;
 use crate::host::Host;
+use crate::networks::Networks;
 use crate::records::Records;
 use crate::system::HostFeatures;
 
@@ -61,9 +62,13 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Longest wait for anything that takes a moment on a quiet machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The writer of the life before may still be letting the file go.
 async fn open(path: &Path) -> Records {
-    for _ in 0..1000 {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::time::Instant::now() < deadline {
         match Records::open(path) {
             Ok(records) => return records,
             Err(error) if error.full_text().contains("already open") => {
@@ -93,17 +98,24 @@ impl Life {
             let records = open(&directory.join("state.db")).await;
             let (events, index) = (Events::new(), Index::default());
             let launcher = Simulated::new(Arc::clone(world), seed);
+            let mut config = Config::with_roots(directory, directory);
+            config.network.bridge = "none".to_owned();
+            let host = Arc::new(Host::new(
+                Arc::new(config),
+                HostFeatures::default(),
+                "id".to_owned(),
+            ));
+            let networks = Networks::open(records.clone(), events.clone(), Arc::clone(&host))
+                .await
+                .expect("networks");
             let environment = Environment {
                 records: records.clone(),
                 events: events.clone(),
                 launcher: Arc::new(launcher.clone()),
                 index: index.clone(),
                 sessions: Sessions::new(events, index.clone()),
-                host: Arc::new(Host::new(
-                    Arc::new(Config::with_roots(directory, directory)),
-                    HostFeatures::default(),
-                    "id".to_owned(),
-                )),
+                host,
+                networks,
             };
             let (found, damaged) = records.load().expect("loaded");
             assert!(damaged.is_empty(), "{damaged:?}");
@@ -163,7 +175,8 @@ impl Life {
     /// Waits until no container is on its way to somewhere.
     fn settle(&self) {
         self.runtime.block_on(async {
-            for _ in 0..2000 {
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while std::time::Instant::now() < deadline {
                 let moving = self.environment.index.all().iter().any(|h| {
                     matches!(
                         h.view().phase,

@@ -41,6 +41,7 @@ use crate::events::Events;
 use crate::execs::Sessions;
 use crate::host::Host;
 use crate::limits;
+use crate::networks::{Networks, RunNetwork};
 use crate::records::{Records, Ticket};
 
 /// What callers ask.
@@ -64,6 +65,8 @@ pub enum Message {
     Event(Event),
     /// What was clamped at the start.
     Notes(Vec<String>),
+    /// What the run has in networks.
+    Network(Option<Arc<RunNetwork>>),
     /// The queued effects are done.
     EffectsDone,
 }
@@ -83,6 +86,8 @@ pub struct Environment {
     pub sessions: Sessions,
     /// Settings, directories and facts.
     pub host: Arc<Host>,
+    /// Networks.
+    pub networks: Networks,
 }
 
 struct Waiter {
@@ -102,6 +107,7 @@ struct Owner {
     record: Option<ContainerRecord>,
     paths: ContainerPaths,
     notes: Vec<String>,
+    network: Option<Arc<RunNetwork>>,
     view: watch::Sender<Arc<ContainerView>>,
     clients: Arc<PendingClients>,
     messages: mpsc::Sender<Message>,
@@ -126,7 +132,7 @@ pub fn start(
     let (asks, ask_receiver) = mpsc::channel(limits::OWNER_QUEUE);
     let (messages, message_receiver) = mpsc::channel(limits::OWNER_SIGNALS);
     let clients = Arc::new(PendingClients::default());
-    let (view, view_receiver) = watch::channel(Arc::new(view_of(&record, &paths, &[])));
+    let (view, view_receiver) = watch::channel(Arc::new(view_of(&record, &paths, &[], None)));
     let handle = ContainerHandle {
         id: record.id.clone(),
         asks,
@@ -140,6 +146,7 @@ pub fn start(
         record: Some(record),
         paths,
         notes: Vec::new(),
+        network: None,
         view,
         clients,
         messages,
@@ -181,7 +188,12 @@ async fn supervise(
     }
 }
 
-fn view_of(record: &ContainerRecord, paths: &ContainerPaths, notes: &[String]) -> ContainerView {
+fn view_of(
+    record: &ContainerRecord,
+    paths: &ContainerPaths,
+    notes: &[String],
+    network: Option<&Arc<RunNetwork>>,
+) -> ContainerView {
     ContainerView {
         id: record.id.clone(),
         name: record.name.clone(),
@@ -193,6 +205,8 @@ fn view_of(record: &ContainerRecord, paths: &ContainerPaths, notes: &[String]) -
         last: record.last.clone(),
         restart_count: record.restart_count,
         health: record.health.clone(),
+        networks: record.networks.clone(),
+        network: network.filter(|_| record.phase.pid().is_some()).cloned(),
         execs: Vec::new(),
         paths: paths.clone(),
         notes: notes.to_vec(),
@@ -241,6 +255,7 @@ impl Owner {
         match message {
             Message::Event(event) => self.event(&event).await,
             Message::Notes(notes) => self.notes = notes,
+            Message::Network(network) => self.network = network,
             Message::EffectsDone => {
                 self.performing = false;
                 self.perform();
@@ -269,6 +284,7 @@ impl Owner {
         };
         let found = self.environment.launcher.observe(&record).await;
         self.notes = found.notes;
+        self.network = found.network;
         for (exec, pid) in found.execs {
             self.environment.sessions.adopt(&self.id, &exec, pid);
         }
@@ -350,8 +366,12 @@ impl Owner {
         let name = self.record.as_ref().map(|r| r.name.clone());
         match &step.record {
             Some(record) => {
-                self.view
-                    .send_replace(Arc::new(view_of(record, &self.paths, &self.notes)));
+                self.view.send_replace(Arc::new(view_of(
+                    record,
+                    &self.paths,
+                    &self.notes,
+                    self.network.as_ref(),
+                )));
             }
             None => {
                 self.environment
@@ -366,6 +386,9 @@ impl Owner {
         if let Some(subject) = self.record.as_ref().or(previous.as_ref()).cloned() {
             for news in &step.news {
                 announce::publish(&self.environment.events, &subject, news);
+                if matches!(news, News::Renamed { .. }) {
+                    self.renamed(&subject);
+                }
                 self.tell(&subject, news);
             }
         }
@@ -400,6 +423,17 @@ impl Owner {
             Some(Phase::Dead { .. }) => Some(clock::now().plus(limits::REMOVAL_RETRY)),
             _ => None,
         };
+    }
+
+    /// Has networks answer to the new name.
+    fn renamed(&self, record: &ContainerRecord) {
+        let networks = self.environment.networks.clone();
+        let (id, name) = (record.id.clone(), record.name.clone());
+        tokio::spawn(async move {
+            if let Err(error) = networks.rename(&id, &name).await {
+                tracing::error!(container = %id, error = %error.full_text(), "a container is still found by its old name");
+            }
+        });
     }
 
     fn probe(&mut self) {

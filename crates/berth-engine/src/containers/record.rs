@@ -9,6 +9,7 @@ use berth_types::{ContainerId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::health::Health;
+use super::networking::Attachments;
 use super::phase::Phase;
 use super::spec::{ContainerSpec, Resources, RestartPolicy};
 
@@ -80,6 +81,9 @@ pub struct ContainerRecord {
     /// Health, where it is probed.
     #[serde(default)]
     pub health: Option<Health>,
+    /// Networks it is configured for.
+    #[serde(default)]
+    pub networks: Attachments,
 }
 
 impl ContainerRecord {
@@ -102,6 +106,7 @@ impl ContainerRecord {
             pending_resources: None,
             was_started: false,
             health: None,
+            networks: Attachments::new(),
         }
     }
 }

@@ -14,11 +14,12 @@ use tokio::sync::mpsc;
 
 use super::clients::PendingClients;
 use super::launcher::{ExecPlan, ExecRun, Found, LaunchError, Launcher, Run, RunFact, Streams};
-use super::lifecycle::{ExitFact, Fact, Observation};
+use super::lifecycle::{ExitFact, Fact, NetworkChange, Observation};
 use super::record::ContainerRecord;
 use super::requests::TerminalSize;
 use super::spec::Resources;
 use crate::clock;
+use crate::networks::RunNetwork;
 
 #[derive(Debug, Default)]
 pub(crate) struct Process {
@@ -150,6 +151,7 @@ impl Launcher for Simulated {
                 pid,
                 at,
                 notes: Vec::new(),
+                network: None,
                 facts,
             })
         }
@@ -211,6 +213,18 @@ impl Launcher for Simulated {
         .boxed()
     }
 
+    fn change_networks<'a>(
+        &'a self,
+        _record: &'a ContainerRecord,
+        _change: &'a NetworkChange,
+    ) -> BoxFuture<'a, Result<Option<Arc<RunNetwork>>, LaunchError>> {
+        async move {
+            self.pause().await;
+            self.refuse().map(|()| None)
+        }
+        .boxed()
+    }
+
     fn release<'a>(
         &'a self,
         record: &'a ContainerRecord,
@@ -261,6 +275,7 @@ impl Launcher for Simulated {
             Found {
                 observation,
                 notes: Vec::new(),
+                network: None,
                 facts,
                 execs: Vec::new(),
             }

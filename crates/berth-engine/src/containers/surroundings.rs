@@ -18,6 +18,7 @@ use super::accounts::{Account, AccountFiles};
 use super::etc;
 use super::index::Index;
 use super::launcher::LaunchError;
+use super::networking::Places;
 use super::oci::{self, DeviceNode, SeccompChoice, SecurityOptions, Surroundings};
 use super::record::ContainerRecord;
 use super::seccomp_profile::{Conditions, SeccompProfile};
@@ -177,10 +178,10 @@ pub fn look_up(
     index: &Index,
     lookups: &Lookups,
     rootfs: &Overlay,
+    places: &Places,
 ) -> Result<Surroundings, LaunchError> {
     let spec = &record.spec;
     let settings = &spec.host;
-    check_networks(record)?;
     let options = SecurityOptions::parse(&settings.security_opt)?;
     let accounts = lookups.account_files(&spec.image_id, rootfs)?;
     let account = accounts
@@ -211,7 +212,7 @@ pub fn look_up(
             .map(|(path, target)| (path.clone(), target))
             .collect();
         }
-        _ => surroundings.etc = etc::ensure(record, &config, &data)?,
+        _ => surroundings.etc = etc::ensure(record, &config, &data, places)?,
     }
     match &settings.ipc {
         IpcMode::Container(other) => {
@@ -245,23 +246,6 @@ pub fn look_up(
         surroundings.init = Some(program);
     }
     Ok(surroundings)
-}
-
-/// Refuses networks that are not there: none are but the built-in ones, until networks can be made.
-fn check_networks(record: &ContainerRecord) -> Result<(), LaunchError> {
-    let built_in = |mode: &NetworkMode| !matches!(mode, NetworkMode::Named(_));
-    let mode = &record.spec.host.network_mode;
-    let wanted = record.spec.endpoints.keys().map(|n| NetworkMode::parse(n));
-    match std::iter::once(mode.clone())
-        .chain(wanted)
-        .find(|m| !built_in(m))
-    {
-        None => Ok(()),
-        Some(network) => Err(LaunchError::new(
-            format!("network {network} not found"),
-            ErrorKind::NotFound,
-        )),
-    }
 }
 
 fn running(index: &Index, other: &str, what: &str) -> Result<Arc<ContainerView>, LaunchError> {

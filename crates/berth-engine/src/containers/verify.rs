@@ -96,11 +96,6 @@ pub fn host(host: &mut HostSettings, features: &HostFeatures) -> Result<Vec<Stri
         if name.is_empty() || !known {
             return invalid(format!("bad format for add-host: \"{extra}\""));
         }
-        if address == "host-gateway" {
-            warnings.push(format!(
-                "\"{extra}\" is left out of /etc/hosts: without a bridge network there is no gateway to the host."
-            ));
-        }
     }
     for (what, list) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
         if let Err(error) = oci::normalise_capabilities(list) {
@@ -179,19 +174,25 @@ fn network(host: &HostSettings, warnings: &mut Vec<String>) -> Result<(), Engine
     match &host.network_mode {
         // Whether there is such a network is a question of the start, as in Docker: an answer "not found" to
         // a create is taken for a missing image.
-        NetworkMode::Named(_) => {}
-        NetworkMode::Default | NetworkMode::Bridge => warnings.push(
-            "Networks other than none and host are not available yet. The container has a loopback interface only."
-                .to_owned(),
-        ),
+        NetworkMode::Named(_) | NetworkMode::Default | NetworkMode::Bridge => {}
         NetworkMode::Host => {
             if !host.port_bindings.is_empty() {
                 warnings
                     .push("Published ports are discarded when using host network mode".to_owned());
             }
+            if !host.links.is_empty() {
+                return invalid(
+                    "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+                );
+            }
             return Ok(());
         }
         NetworkMode::Container(_) => {
+            if !host.links.is_empty() {
+                return invalid(
+                    "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+                );
+            }
             if !host.port_bindings.is_empty() || host.publish_all_ports {
                 return invalid(
                     "conflicting options: port publishing and the container type network mode",
@@ -209,16 +210,10 @@ fn network(host: &HostSettings, warnings: &mut Vec<String>) -> Result<(), Engine
         }
         NetworkMode::None => {}
     }
-    if !host.port_bindings.is_empty() || host.publish_all_ports {
-        return Err(EngineError::NotImplemented(
-            "published ports are not available yet: run the container without -p and -P, or with --network host"
-                .to_owned(),
-        ));
-    }
-    if !host.links.is_empty() {
-        return Err(EngineError::NotImplemented(
-            "links between containers are not available yet".to_owned(),
-        ));
+    for server in &host.dns {
+        if server.parse::<std::net::IpAddr>().is_err() {
+            return invalid(format!("bad format for dns: \"{server}\""));
+        }
     }
     Ok(())
 }

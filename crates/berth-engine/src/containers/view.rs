@@ -6,9 +6,11 @@ use std::sync::Arc;
 use berth_types::{ContainerId, ExecId, Timestamp};
 
 use super::health::Health;
+use super::networking::Attachments;
 use super::phase::Phase;
 use super::record::LastRun;
 use super::spec::{ContainerSpec, Resources, RestartPolicy};
+use crate::networks::RunNetwork;
 
 /// A container at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,10 @@ pub struct ContainerView {
     pub restart_count: u32,
     /// Health, where it is probed.
     pub health: Option<Health>,
+    /// Networks it is configured for.
+    pub networks: Attachments,
+    /// What it has in them, while it runs.
+    pub network: Option<Arc<RunNetwork>>,
     /// Exec sessions that have not ended.
     pub execs: Vec<ExecId>,
     /// Files of the container on the host.

@@ -15,21 +15,26 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-use berth_types::{ContainerId, ErrorKind};
+use berth_types::{ContainerId, ErrorKind, NetworkId};
 
 use crate::containers::record::ContainerRecord;
 use crate::error::EngineError;
 use crate::limits;
+use crate::networks::NetworkRecord;
 
 pub use schema::{SCHEMA, SchemaError};
 pub use writer::Ticket;
 use writer::{Change, Writer};
 
 const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
+const NETWORKS: TableDefinition<&str, &[u8]> = TableDefinition::new("networks");
 const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("engine");
 
 /// Bytes of pages kept in memory: records are read once, at the start.
 const CACHE: usize = 1024 * 1024;
+
+/// What was read, and what could not be, by its key.
+pub type Loaded<T> = (Vec<T>, Vec<(String, SchemaError)>);
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
@@ -134,11 +139,62 @@ impl Records {
     ///
     /// # Errors
     /// When the file cannot be read.
-    #[allow(clippy::type_complexity)]
-    pub fn load(&self) -> Result<(Vec<ContainerRecord>, Vec<(String, SchemaError)>), EngineError> {
-        let attempt = "read the records of containers";
+    pub fn load(&self) -> Result<Loaded<ContainerRecord>, EngineError> {
+        self.all(CONTAINERS, "read the records of containers", schema::decode)
+    }
+
+    /// Hands a network's record over for writing.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn insert_network(&self, record: &NetworkRecord) -> Result<Ticket, EngineError> {
+        let value = schema::encode_network(record)
+            .map_err(|e| failed(format!("write the record of network {}", record.name), e))?;
+        self.writer
+            .submit(Change {
+                table: NETWORKS,
+                key: record.id.as_str().into(),
+                value: Some(value),
+                new: true,
+            })
+            .await
+    }
+
+    /// Hands the removal of a network's record over.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn remove_network(&self, id: &NetworkId) -> Result<Ticket, EngineError> {
+        self.writer
+            .submit(Change {
+                table: NETWORKS,
+                key: id.as_str().into(),
+                value: None,
+                new: false,
+            })
+            .await
+    }
+
+    /// Every network's record. Records that cannot be read are named, not dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn networks(&self) -> Result<Loaded<NetworkRecord>, EngineError> {
+        self.all(
+            NETWORKS,
+            "read the records of networks",
+            schema::decode_network,
+        )
+    }
+
+    fn all<T>(
+        &self,
+        table: TableDefinition<'static, &'static str, &'static [u8]>,
+        attempt: &str,
+        decode: impl Fn(&[u8]) -> Result<T, SchemaError>,
+    ) -> Result<Loaded<T>, EngineError> {
         let transaction = self.database.begin_read().map_err(|e| failed(attempt, e))?;
-        let table = match transaction.open_table(CONTAINERS) {
+        let table = match transaction.open_table(table) {
             Ok(table) => table,
             Err(TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), Vec::new())),
             Err(error) => return Err(failed(attempt, error)),
@@ -146,7 +202,7 @@ impl Records {
         let (mut records, mut damaged) = (Vec::new(), Vec::new());
         for entry in table.iter().map_err(|e| failed(attempt, e))? {
             let (key, value) = entry.map_err(|e| failed(attempt, e))?;
-            match schema::decode(value.value()) {
+            match decode(value.value()) {
                 Ok(record) => records.push(record),
                 Err(error) => damaged.push((key.value().to_owned(), error)),
             }

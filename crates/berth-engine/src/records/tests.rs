@@ -63,7 +63,7 @@ fn newer_and_damaged_records_are_told_apart() {
         .replace("\"schema\":1", "\"schema\":99");
     assert!(matches!(
         schema::decode(newer.as_bytes()),
-        Err(SchemaError::Newer { found: 99 })
+        Err(SchemaError::Newer { found: 99, .. })
     ));
     assert!(matches!(
         schema::decode(&good[..good.len() / 2]),

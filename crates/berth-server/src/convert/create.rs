@@ -1,7 +1,7 @@
 //! A create request: wire to engine.
 
-use super::{health, host_config};
-use berth_api::{ContainerConfig, ContainerCreateBody, EndpointSettings};
+use super::{health, host_config, networks};
+use berth_api::{ContainerConfig, ContainerCreateBody};
 use berth_engine::containers::spec;
 
 /// The request; name and platform are not part of the body.
@@ -20,7 +20,12 @@ pub(crate) fn request(body: ContainerCreateBody) -> Result<spec::CreateRequest, 
         endpoints: endpoints
             .unwrap_or_default()
             .into_iter()
-            .map(|(name, settings)| (name, endpoint(settings.unwrap_or_default())))
+            .map(|(name, settings)| {
+                (
+                    name,
+                    networks::endpoint_request(settings.unwrap_or_default()),
+                )
+            })
             .collect(),
     })
 }
@@ -52,25 +57,4 @@ fn config(config: ContainerConfig) -> Result<spec::ContainerConfig, String> {
         shell: (!config.shell.0.is_empty()).then_some(config.shell.0),
         on_build: config.on_build.unwrap_or_default(),
     })
-}
-
-fn endpoint(settings: EndpointSettings) -> spec::EndpointRequest {
-    let addresses = settings.ipam_config.unwrap_or_default();
-    let addresses = [addresses.ipv4_address, addresses.ipv6_address]
-        .into_iter()
-        .chain(addresses.link_local_ips)
-        .filter(|address| !address.is_empty())
-        .collect();
-    spec::EndpointRequest {
-        aliases: settings.aliases.unwrap_or_default(),
-        links: settings.links.unwrap_or_default(),
-        addresses,
-        mac_address: settings.mac_address,
-        driver_options: settings
-            .driver_opts
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
-        gateway_priority: settings.gw_priority,
-    }
 }

@@ -45,14 +45,14 @@ pub(crate) fn to_engine(host: HostConfig) -> Result<HostSettings, String> {
             .unwrap_or_default()
             .into_iter()
             .map(|(port, bindings)| {
-                let bindings =
-                    bindings
-                        .unwrap_or_default()
-                        .into_iter()
-                        .map(|binding| spec::PortBinding {
-                            host_ip: binding.host_ip,
-                            host_port: binding.host_port,
-                        });
+                // No place at all means any, as ever.
+                let bindings = bindings
+                    .filter(|bindings| !bindings.is_empty())
+                    .unwrap_or_else(|| vec![PortBinding::default()]);
+                let bindings = bindings.into_iter().map(|binding| spec::PortBinding {
+                    host_ip: binding.host_ip,
+                    host_port: binding.host_port,
+                });
                 (port, bindings.collect())
             })
             .collect(),

@@ -2,13 +2,14 @@
 
 use super::{health, host_config, mounts, networks, none_if_empty, sorted, state};
 use berth_api::{ApiVersion, ContainerConfig, ContainerInspect, DriverData, EmptyObject, StrSlice};
+use berth_engine::containers::spec::{EndpointRequest, NetworkMode};
 use berth_engine::containers::view::ContainerView;
 use std::path::Path;
 
 /// Everything but the sizes.
 pub(crate) fn container(view: &ContainerView, version: ApiVersion) -> ContainerInspect {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let mut inspect = ContainerInspect {
+    ContainerInspect {
         id: view.id.to_string(),
         created: view.created.to_string(),
         path: view.spec.path.clone(),
@@ -32,18 +33,9 @@ pub(crate) fn container(view: &ContainerView, version: ApiVersion) -> ContainerI
         },
         mounts: mounts::points(view),
         config: config(view),
-        network_settings: networks::settings(view),
+        network_settings: networks::settings(view, version),
         ..ContainerInspect::default()
-    };
-    if !version.at_least(44)
-        && let Some(endpoint) = view
-            .spec
-            .endpoints
-            .get(&view.spec.host.network_mode.to_string())
-    {
-        inspect.config.mac_address = endpoint.mac_address.clone();
     }
-    inspect
 }
 
 fn config(view: &ContainerView) -> ContainerConfig {
@@ -72,11 +64,22 @@ fn config(view: &ContainerView) -> ContainerConfig {
         working_dir: config.working_dir.clone(),
         entrypoint: words(&config.entrypoint),
         network_disabled: config.network_disabled,
-        mac_address: String::new(),
+        mac_address: main_endpoint(view)
+            .map_or_else(String::new, |request| request.mac_address.clone()),
         on_build: none_if_empty(&config.on_build),
         labels: Some(sorted(&config.labels)),
         stop_signal: config.stop_signal.clone(),
         stop_timeout: config.stop_timeout,
         shell: StrSlice(config.shell.clone().unwrap_or_default()),
     }
+}
+
+/// What was asked of the place in the network that gives the container its mode.
+fn main_endpoint(view: &ContainerView) -> Option<&EndpointRequest> {
+    let mode = match &view.spec.host.network_mode {
+        NetworkMode::Default => NetworkMode::Bridge,
+        mode => mode.clone(),
+    };
+    let attachment = view.networks.get(&mode.to_string())?;
+    Some(&attachment.request)
 }

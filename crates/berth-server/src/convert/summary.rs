@@ -25,7 +25,7 @@ pub(crate) fn container(
         image_manifest_descriptor: None,
         command: command(&view.spec.path, &view.spec.args),
         created: view.created.unix_seconds(),
-        ports: Vec::new(),
+        ports: networks::port_list(view),
         size_rw: 0,
         size_root_fs: 0,
         labels: sorted(&view.spec.config.labels),
@@ -36,7 +36,7 @@ pub(crate) fn container(
             annotations,
         },
         network_settings: NetworkSettingsSummary {
-            networks: networks::endpoints(view),
+            networks: networks::endpoints(view, version),
         },
         mounts: mounts::points(view),
     }

@@ -1,5 +1,6 @@
 //! `POST /containers/create`: what older API versions meant by the same body, then the engine.
 
+use super::endpoint_versions;
 use crate::convert;
 use crate::failure::Failure;
 use crate::reply::Reply;
@@ -116,17 +117,6 @@ fn adapt(body: &mut ContainerCreateBody, version: ApiVersion) -> Result<Vec<Stri
             // Before 1.44 a read-only mount never reached into the mounts beneath it.
             options.read_only_non_recursive = true;
         }
-        let networks = body
-            .networking_config
-            .as_ref()
-            .and_then(|config| config.endpoints_config.as_ref());
-        if let Some(networks) = networks.filter(|networks| networks.len() > 1) {
-            let names: Vec<_> = networks.keys().map(String::as_str).collect();
-            return Err(Failure::bad_request(format!(
-                "Container cannot be created with multiple network endpoints: {}",
-                names.join(", ")
-            )));
-        }
     }
     for mount in &host.mounts {
         let subpath = mount
@@ -148,45 +138,8 @@ fn adapt(body: &mut ContainerCreateBody, version: ApiVersion) -> Result<Vec<Stri
         host.resources.pids_limit = None;
     }
     let mac = std::mem::take(&mut body.config.mac_address);
-    if !mac.is_empty() {
-        let mode = host.network_mode.as_str();
-        if matches!(mode, "host" | "none") || mode.starts_with("container:") {
-            if !version.at_least(44) {
-                return Err(Failure::bad_request(
-                    "conflicting options: mac-address and the network mode",
-                ));
-            }
-        } else {
-            let network = if matches!(mode, "" | "default") {
-                "bridge"
-            } else {
-                mode
-            }
-            .to_owned();
-            let endpoints = body
-                .networking_config
-                .get_or_insert_default()
-                .endpoints_config
-                .get_or_insert_default();
-            let endpoint = endpoints
-                .entry(network)
-                .or_default()
-                .get_or_insert_default();
-            if endpoint.mac_address.is_empty() {
-                endpoint.mac_address = mac;
-            } else if endpoint.mac_address != mac {
-                return Err(Failure::bad_request(
-                    "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
-                ));
-            }
-        }
-        if version.at_least(44) {
-            warnings.push(
-                "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
-                    .to_owned(),
-            );
-        }
-    }
+    let networking = &mut body.networking_config;
+    warnings.extend(endpoint_versions::adapt(host, networking, mac, version)?);
     Ok(warnings)
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod containers;
 pub(crate) mod create;
+mod endpoint_versions;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod networks;

@@ -11,9 +11,16 @@ use std::path::Path;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(super) struct File {
+    pub(super) bip: Option<String>,
+    pub(super) bip6: Option<String>,
+    pub(super) bridge: Option<String>,
     pub(super) cgroup_parent: Option<String>,
     pub(super) data_root: Option<String>,
     pub(super) debug: Option<bool>,
+    pub(super) default_address_pools: Vec<AddressPool>,
+    pub(super) default_gateway: Option<String>,
+    pub(super) default_gateway_v6: Option<String>,
+    pub(super) default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) default_runtime: Option<String>,
     pub(super) default_shm_size: Option<Size>,
     pub(super) default_ulimits: BTreeMap<String, Limit>,
@@ -21,9 +28,21 @@ pub(super) struct File {
     pub(super) dns_opts: Vec<String>,
     pub(super) dns_search: Vec<String>,
     pub(super) exec_root: Option<String>,
+    /// Only `nftables` can be granted.
+    pub(super) firewall_backend: Option<String>,
+    pub(super) fixed_cidr: Option<String>,
+    pub(super) fixed_cidr_v6: Option<String>,
+    pub(super) host_gateway_ips: Vec<String>,
     pub(super) hosts: Vec<String>,
+    pub(super) icc: Option<bool>,
     pub(super) init: Option<bool>,
     pub(super) insecure_registries: Vec<String>,
+    pub(super) ip: Option<String>,
+    pub(super) ip6tables: Option<bool>,
+    pub(super) ip_forward: Option<bool>,
+    pub(super) ip_masq: Option<bool>,
+    pub(super) iptables: Option<bool>,
+    pub(super) ipv6: Option<bool>,
     pub(super) labels: Vec<String>,
     /// Containers always outlive the daemon; `false` cannot be granted.
     pub(super) live_restore: Option<bool>,
@@ -32,14 +51,19 @@ pub(super) struct File {
     pub(super) log_opts: BTreeMap<String, String>,
     pub(super) max_concurrent_downloads: Option<u32>,
     pub(super) max_download_attempts: Option<u32>,
+    pub(super) mtu: Option<u32>,
     pub(super) no_new_privileges: Option<bool>,
     pub(super) pidfile: Option<String>,
+    /// Who decides whether a published port is reached. Berth's own key.
+    pub(super) publish_policy: Option<String>,
     /// Mirrors of Docker Hub.
     pub(super) registry_mirrors: Vec<String>,
     /// Mirrors of any registry, by its host. Berth's own key.
     pub(super) registry_mirrors_by_host: BTreeMap<String, Vec<String>>,
     pub(super) runtimes: BTreeMap<String, RuntimeEntry>,
     pub(super) seccomp_profile: Option<String>,
+    /// There is no proxy; `true` cannot be granted.
+    pub(super) userland_proxy: Option<bool>,
 }
 
 /// A size as a number of bytes or with a unit.
@@ -48,6 +72,14 @@ pub(super) struct File {
 pub(super) enum Size {
     Bytes(i64),
     Text(String),
+}
+
+/// One of `default-address-pools`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddressPool {
+    pub(super) base: String,
+    pub(super) size: u8,
 }
 
 /// One of `default-ulimits`.

@@ -43,6 +43,27 @@ pub(super) static FLAGS: &[Flag] = &[
         "Register a further OCI runtime",
     ),
     flag(
+        "bip",
+        Kind::One,
+        "address/length",
+        "Address of the default bridge",
+    ),
+    flag(
+        "bip6",
+        Kind::One,
+        "address/length",
+        "IPv6 address of the default bridge",
+    ),
+    Flag {
+        short: Some('b'),
+        ..flag(
+            "bridge",
+            Kind::One,
+            "name",
+            "Bridge of the default network; none for no default network",
+        )
+    },
+    flag(
         "cgroup-parent",
         Kind::One,
         "path",
@@ -64,6 +85,30 @@ pub(super) static FLAGS: &[Flag] = &[
         short: Some('D'),
         ..flag("debug", Kind::Switch, "", "Tell more")
     },
+    flag(
+        "default-address-pool",
+        Kind::Many,
+        "pool",
+        "Where subnets are chosen from: base=…,size=…",
+    ),
+    flag(
+        "default-gateway",
+        Kind::One,
+        "address",
+        "Gateway of the default network",
+    ),
+    flag(
+        "default-gateway-v6",
+        Kind::One,
+        "address",
+        "IPv6 gateway of the default network",
+    ),
+    flag(
+        "default-network-opt",
+        Kind::Many,
+        "option",
+        "Option of new networks: driver=option=value",
+    ),
     flag(
         "default-runtime",
         Kind::One,
@@ -106,6 +151,24 @@ pub(super) static FLAGS: &[Flag] = &[
         "path",
         "Root of what does not outlive a reboot (default /run/berth)",
     ),
+    flag(
+        "firewall-backend",
+        Kind::One,
+        "name",
+        "What filters: nftables is the only one",
+    ),
+    flag(
+        "fixed-cidr",
+        Kind::One,
+        "subnet",
+        "Part of the default network addresses are given from",
+    ),
+    flag(
+        "fixed-cidr-v6",
+        Kind::One,
+        "subnet",
+        "IPv6 subnet of the default network",
+    ),
     Flag {
         short: Some('H'),
         ..flag(
@@ -115,6 +178,18 @@ pub(super) static FLAGS: &[Flag] = &[
             "Where to listen, unix://PATH or tcp://NAME:PORT (default unix://EXEC-ROOT/berth.sock)",
         )
     },
+    flag(
+        "host-gateway-ip",
+        Kind::Many,
+        "address",
+        "What host-gateway stands for (default the default bridge)",
+    ),
+    flag(
+        "icc",
+        Kind::Switch,
+        "",
+        "Let containers on the default network reach each other (default true)",
+    ),
     flag(
         "init",
         Kind::Switch,
@@ -127,6 +202,32 @@ pub(super) static FLAGS: &[Flag] = &[
         "host",
         "Registry reached without verified TLS",
     ),
+    flag(
+        "ip",
+        Kind::One,
+        "address",
+        "Address ports are published on when none is asked for",
+    ),
+    flag(
+        "ip-forward",
+        Kind::Switch,
+        "",
+        "Switch forwarding on in the kernel (default true)",
+    ),
+    flag(
+        "ip-masq",
+        Kind::Switch,
+        "",
+        "Give what leaves the default network the host's address (default true)",
+    ),
+    flag("ip6tables", Kind::Switch, "", "As --iptables"),
+    flag(
+        "iptables",
+        Kind::Switch,
+        "",
+        "Filter and translate at all; by nftables (default true)",
+    ),
+    flag("ipv6", Kind::Switch, "", "Give the default network IPv6"),
     flag("label", Kind::Many, "key=value", "Label of this daemon"),
     flag(
         "log-driver",
@@ -162,6 +263,12 @@ pub(super) static FLAGS: &[Flag] = &[
         "Attempts for each download of a pull (default 5)",
     ),
     flag(
+        "mtu",
+        Kind::One,
+        "bytes",
+        "Largest packet on the default network (default that of the route)",
+    ),
+    flag(
         "no-new-privileges",
         Kind::Switch,
         "",
@@ -176,12 +283,24 @@ pub(super) static FLAGS: &[Flag] = &[
             "Where to write the daemon's process id",
         )
     },
+    flag(
+        "publish-policy",
+        Kind::One,
+        "policy",
+        "Who decides whether published ports are reached: compat, firewall or loopback",
+    ),
     flag("registry-mirror", Kind::Many, "url", "Mirror of Docker Hub"),
     flag(
         "seccomp-profile",
         Kind::One,
         "path",
         "Seccomp profile of containers that do not say: a path, builtin or unconfined",
+    ),
+    flag(
+        "userland-proxy",
+        Kind::Switch,
+        "",
+        "There is none; only false can be granted",
     ),
 ];
 

@@ -1,6 +1,7 @@
 //! The daemon's settings: defaults < file < environment < command line, resolved once.
 
 use super::file::{self, File, Size};
+use super::networks;
 use super::options::{FLAGS, Kind, Options, truth};
 use anyhow::{Context, Result, anyhow, bail};
 use berth_api::Host;
@@ -26,7 +27,7 @@ pub(super) struct Settings {
 }
 
 /// Values by option, of one source or merged.
-type Values = BTreeMap<&'static str, Vec<String>>;
+pub(super) type Values = BTreeMap<&'static str, Vec<String>>;
 
 /// The name of an option in the environment.
 fn variable(name: &str) -> String {
@@ -68,7 +69,7 @@ pub(super) fn resolve(
     merge(&values, file)
 }
 
-fn one<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
+pub(super) fn one<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
     values
         .get(name)
         .and_then(|list| list.last())
@@ -76,7 +77,7 @@ fn one<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
 }
 
 /// The values given, else those of the file.
-fn many(values: &Values, name: &str, file: Vec<String>) -> Vec<String> {
+pub(super) fn many(values: &Values, name: &str, file: Vec<String>) -> Vec<String> {
     values.get(name).cloned().unwrap_or(file)
 }
 
@@ -108,6 +109,7 @@ fn merge(values: &Values, file: File) -> Result<Settings> {
     if file.live_restore == Some(false) {
         bail!("live-restore: containers always outlive the daemon; false cannot be granted");
     }
+    let network = networks::merge(values, &file)?;
     let root = |name: &str, file: Option<String>, default: &str| -> Result<PathBuf> {
         let text = one(values, name)
             .map(str::to_owned)
@@ -130,6 +132,7 @@ fn merge(values: &Values, file: File) -> Result<Settings> {
     }
 
     let mut config = Config::with_roots(data_root, exec_root);
+    config.network = network;
     config.debug = switch(values, "debug", file.debug)?;
     config.init = switch(values, "init", file.init)?;
     config.no_new_privileges = switch(values, "no-new-privileges", file.no_new_privileges)?;

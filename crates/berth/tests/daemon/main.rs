@@ -7,5 +7,6 @@ mod disk;
 mod first_run;
 mod hostile;
 mod isolation;
+mod networks;
 mod pull;
 mod survival;

@@ -19,6 +19,7 @@ pub(crate) use table_tests::events as table_events;
 use berth_types::{ErrorKind, Signal, Timestamp};
 
 use super::health::{HealthStatus, ProbeResult};
+use super::networking::Attachment;
 use super::phase::{AfterStop, Phase, StartCause};
 use super::record::ContainerRecord;
 use super::requests::{RemoveOptions, StopOptions, UpdateRequest};
@@ -44,6 +45,18 @@ pub enum Request {
     Unpause,
     /// Give it another name, which is reserved already.
     Rename(String),
+    /// Join a network.
+    Connect {
+        /// Its name.
+        network: String,
+        /// How.
+        attachment: Box<Attachment>,
+    },
+    /// Leave a network.
+    Disconnect {
+        /// Its name.
+        network: String,
+    },
     /// Change limits and restart policy; `resources` are complete (merged with the present ones).
     Update(Box<UpdateRequest>),
     /// Remove it.
@@ -101,6 +114,17 @@ pub enum Outcome {
     LimitsFailed {
         /// Why.
         message: String,
+    },
+    /// A network was joined or left.
+    NetworksChanged(NetworkChange),
+    /// It was not.
+    NetworksFailed {
+        /// What was wanted.
+        change: NetworkChange,
+        /// Why.
+        message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
     /// Nothing of the container is left.
     Removed,
@@ -181,6 +205,33 @@ pub enum Event {
     DaemonStarted,
 }
 
+/// A change of a running container's networks; the record has it already.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NetworkChange {
+    /// Join this network.
+    Join {
+        /// Its name.
+        network: String,
+    },
+    /// Leave this network.
+    Leave {
+        /// Its name.
+        network: String,
+        /// How it was joined.
+        attachment: Box<Attachment>,
+    },
+}
+
+impl NetworkChange {
+    /// The network's name.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        match self {
+            Self::Join { network } | Self::Leave { network, .. } => network,
+        }
+    }
+}
+
 /// What is to be done, in order. Each is idempotent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -194,6 +245,8 @@ pub enum Effect {
     Thaw,
     /// Change limits of the running container.
     ApplyLimits(Box<Resources>),
+    /// Join or leave a network while running.
+    ChangeNetworks(NetworkChange),
     /// Release what a run held: monitor, bundle, control groups.
     ReleaseRun,
     /// Remove everything the container owns. Comes to `Removed` or `RemovalFailed`.
@@ -264,6 +317,20 @@ pub enum News {
         /// Why.
         message: String,
     },
+    /// A network was joined or left.
+    NetworksChanged {
+        /// Its name.
+        network: String,
+    },
+    /// It was not.
+    NetworksFailed {
+        /// Its name.
+        network: String,
+        /// Why.
+        message: String,
+        /// For callers.
+        kind: ErrorKind,
+    },
     /// The kernel killed a process for want of memory.
     OutOfMemory,
     /// Health changed.
@@ -311,6 +378,8 @@ pub enum Refusal {
     Unchanged(String),
     /// The request is wrong.
     Invalid(String),
+    /// It may not be done.
+    Forbidden(String),
     /// A transition is under way; ask again when it is over.
     Busy,
     /// The event says nothing new in this phase.
@@ -567,6 +636,38 @@ fn outcome_step(
                 message: message.clone(),
             });
             draft.record.pending_resources = None;
+            draft.done()
+        }
+        (Outcome::NetworksChanged(change), _) => draft
+            .news(News::NetworksChanged {
+                network: change.network().to_owned(),
+            })
+            .done(),
+        (
+            Outcome::NetworksFailed {
+                change,
+                message,
+                kind,
+            },
+            _,
+        ) => {
+            let mut draft = draft.news(News::NetworksFailed {
+                network: change.network().to_owned(),
+                message: message.clone(),
+                kind: *kind,
+            });
+            let networks = &mut draft.record.networks;
+            match change {
+                NetworkChange::Join { network } => {
+                    networks.shift_remove(network);
+                }
+                NetworkChange::Leave {
+                    network,
+                    attachment,
+                } => {
+                    networks.insert(network.clone(), (**attachment).clone());
+                }
+            }
             draft.done()
         }
         (Outcome::Removed, Phase::Removing { .. }) => Ok(Step {

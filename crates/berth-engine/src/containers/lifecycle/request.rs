@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use berth_types::{Signal, Timestamp};
 
-use super::{Draft, Durability, Effect, News, Refusal, Request, Step};
+use super::{Draft, Durability, Effect, NetworkChange, News, Refusal, Request, Step};
+use crate::containers::networking::Attachment;
 use crate::containers::phase::{AfterStop, Phase, StartCause};
 use crate::containers::record::ContainerRecord;
 use crate::containers::requests::{RemoveOptions, StopOptions, UpdateRequest};
@@ -23,6 +24,11 @@ pub(super) fn apply(
         Request::Pause => pause(record),
         Request::Unpause => unpause(record),
         Request::Rename(name) => rename(record, name),
+        Request::Connect {
+            network,
+            attachment,
+        } => connect(record, network, attachment),
+        Request::Disconnect { network } => disconnect(record, network),
         Request::Update(update) => change(record, update),
         Request::Remove(options) => remove(record, *options, now),
     }
@@ -276,6 +282,73 @@ fn rename(record: &ContainerRecord, name: &str) -> Result<Step, Refusal> {
             let old = std::mem::replace(&mut draft.record.name, name.to_owned());
             draft.news(News::Renamed { old }).done()
         }
+    }
+}
+
+fn removal<T>(record: &ContainerRecord) -> Result<T, Refusal> {
+    conflict(format!(
+        "Container {} is marked for removal and cannot be connected or disconnected to the network",
+        record.id
+    ))
+}
+
+fn connect(
+    record: &ContainerRecord,
+    network: &str,
+    attachment: &Attachment,
+) -> Result<Step, Refusal> {
+    let running = match &record.phase {
+        Phase::Removing { .. } | Phase::Dead { .. } => return removal(record),
+        Phase::Starting { .. } | Phase::Stopping { .. } => return Err(Refusal::Busy),
+        phase => phase.is_running(),
+    };
+    if running && record.networks.contains_key(network) {
+        return Err(Refusal::Forbidden(format!(
+            "endpoint with name {} already exists in network {network}",
+            record.name
+        )));
+    }
+    let mut draft = Draft::of(record);
+    draft
+        .record
+        .networks
+        .insert(network.to_owned(), attachment.clone());
+    crate::containers::networking::check_together(&draft.record.networks)
+        .map_err(|e| Refusal::Forbidden(e.to_string()))?;
+    let network = network.to_owned();
+    if running {
+        draft
+            .effect(Effect::ChangeNetworks(NetworkChange::Join { network }))
+            .done()
+    } else {
+        draft.news(News::NetworksChanged { network }).done()
+    }
+}
+
+fn disconnect(record: &ContainerRecord, network: &str) -> Result<Step, Refusal> {
+    let running = match &record.phase {
+        Phase::Removing { .. } | Phase::Dead { .. } => return removal(record),
+        Phase::Starting { .. } | Phase::Stopping { .. } => return Err(Refusal::Busy),
+        phase => phase.is_running(),
+    };
+    let mut draft = Draft::of(record);
+    let Some(attachment) = draft.record.networks.shift_remove(network) else {
+        return Err(Refusal::Forbidden(format!(
+            "container {} is not connected to network {network}",
+            record.id
+        )));
+    };
+    let network = network.to_owned();
+    if running {
+        let attachment = Box::new(attachment);
+        draft
+            .effect(Effect::ChangeNetworks(NetworkChange::Leave {
+                network,
+                attachment,
+            }))
+            .done()
+    } else {
+        draft.news(News::NetworksChanged { network }).done()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns the connections to monitors, and the order of a start: directories → `config.json` → monitor →
 //! pending clients → program. Decides nothing.
 
+mod joining;
 mod preparing;
 
 use std::collections::HashMap;
@@ -11,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_image::ImageStore;
 use berth_monitor::{
-    ConsoleSize, ExecRequest, MonitorError, MonitorEvent, MonitorHandle, RunState,
+    ConsoleSize, ExecRequest, LaunchDescriptors, LaunchRequest, MonitorError, MonitorEvent,
+    MonitorHandle, NetworkLaunch, RunState,
 };
 use berth_sys::executable::SealedExecutable;
 use berth_types::{ContainerId, ErrorKind, Signal};
@@ -23,7 +25,8 @@ use tokio::sync::{Semaphore, mpsc};
 use super::clients::PendingClients;
 use super::index::Index;
 use super::launcher::{ExecPlan, ExecRun, Found, LaunchError, Launcher, Run, RunFact, Streams};
-use super::lifecycle::{ExitFact, Fact, Observation};
+use super::lifecycle::{ExitFact, Fact, NetworkChange, Observation};
+use super::networking;
 use super::oci;
 use super::record::ContainerRecord;
 use super::requests::TerminalSize;
@@ -33,6 +36,7 @@ use crate::clock;
 use crate::error::EngineError;
 use crate::host::Host;
 use crate::limits;
+use crate::networks::{Joined, Networks, RunNetwork};
 
 use preparing::Core;
 pub use preparing::log_settings;
@@ -72,7 +76,12 @@ impl Monitors {
     ///
     /// # Errors
     /// When the view cannot be made.
-    pub fn new(host: Arc<Host>, images: ImageStore, index: Index) -> Result<Self, EngineError> {
+    pub fn new(
+        host: Arc<Host>,
+        images: ImageStore,
+        index: Index,
+        networks: Networks,
+    ) -> Result<Self, EngineError> {
         let config = host.config();
         let copies = config.data_root.join("executable");
         let executable =
@@ -86,6 +95,7 @@ impl Monitors {
                 images,
                 index,
                 lookups: Lookups::default(),
+                networks,
             }),
             executable,
             handles: Mutex::new(HashMap::new()),
@@ -124,11 +134,14 @@ impl Monitors {
         clients: &PendingClients,
     ) -> Result<Run, LaunchError> {
         let _place = self.launches.acquire().await;
-        let for_work = record.clone();
-        let mut request = self.block(move |core| core.prepare(&for_work)).await?;
+        let (mut request, joined) = self.prepare(record).await?;
         // With nobody waiting, making and starting is one message.
         request.start = clients.is_empty();
-        let launched = berth_monitor::launch(&self.executable.path(), &request).await;
+        let network = joined.as_ref().map(|j| Arc::clone(&j.run));
+        let descriptors =
+            joined.map_or_else(LaunchDescriptors::default, |j| describe(&mut request, j));
+        let launched =
+            berth_monitor::launch_with(&self.executable.path(), &request, descriptors).await;
         let (handle, created) = match launched {
             Ok(launched) => launched,
             Err(error) => return self.over_already(&request.bundle, &error).await,
@@ -163,8 +176,53 @@ impl Monitors {
             pid: u32::try_from(created.pid).unwrap_or(0),
             at,
             notes: created.notes,
+            network,
             facts: translate(&handle),
         })
+    }
+
+    /// Makes directories, files and networks, the one beside the other.
+    async fn prepare(
+        &self,
+        record: &ContainerRecord,
+    ) -> Result<(LaunchRequest, Option<Joined>), LaunchError> {
+        let networks = &self.core.networks;
+        let config = self.core.host.config();
+        let asked = networking::join_request(record, &config, networks)?;
+        let reservation = match asked {
+            Some(asked) => Some(networks.reserve(&record.id, asked)?),
+            None => None,
+        };
+        let endpoints = reservation
+            .iter()
+            .flat_map(|r| r.endpoints().cloned())
+            .collect();
+        let places = networking::places(record, endpoints, networks, &self.core.index)?;
+        let wants_bridge = record
+            .spec
+            .host
+            .extra_hosts
+            .iter()
+            .any(|h| h.ends_with("host-gateway"));
+        if wants_bridge && config.network.host_gateway_ips.is_empty() {
+            networks.ensure_default_bridge().await?;
+        }
+        let for_work = record.clone();
+        let prepared = self.block(move |core| core.prepare(&for_work, &places));
+        let attached = async {
+            match reservation {
+                Some(reservation) => networks.attach(reservation).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (prepared, attached) = tokio::join!(prepared, attached);
+        let request = prepared?;
+        let joined = attached?;
+        if let Some(joined) = &joined {
+            let (run, id) = (Arc::clone(&joined.run), record.id.clone());
+            self.block(move |core| core.keep_network(&id, &run)).await?;
+        }
+        Ok((request, joined))
     }
 
     /// A monitor that is gone before it answered may have run a very short program: then its exit record says
@@ -194,6 +252,7 @@ impl Monitors {
             pid: u32::try_from(record.pid).unwrap_or(0),
             at,
             notes: Vec::new(),
+            network: None,
             facts,
         })
     }
@@ -214,8 +273,29 @@ impl Monitors {
             end(&handle).await;
         }
         self.handles().remove(&id);
+        let left = self.core.networks.leave(&id).await;
         self.block(move |core| core.release_run(&id, &directory))
-            .await
+            .await?;
+        Ok(left?)
+    }
+}
+
+/// Tells the monitor of a container's networks, and gathers what it keeps of them.
+fn describe(request: &mut LaunchRequest, joined: Joined) -> LaunchDescriptors {
+    let (keys, ports) = joined.ports.into_iter().unzip();
+    let (dns, sockets) = match joined.dns {
+        Some((settings, Some(sockets))) => (Some(settings), Some(sockets)),
+        _ => (None, None),
+    };
+    request.network = joined.namespace.is_some().then(|| NetworkLaunch {
+        namespace: true,
+        dns,
+        ports: keys,
+    });
+    LaunchDescriptors {
+        namespace: joined.namespace,
+        dns: sockets,
+        ports,
     }
 }
 
@@ -382,6 +462,14 @@ impl Launcher for Monitors {
         .boxed()
     }
 
+    fn change_networks<'a>(
+        &'a self,
+        record: &'a ContainerRecord,
+        change: &'a NetworkChange,
+    ) -> BoxFuture<'a, Result<Option<Arc<RunNetwork>>, LaunchError>> {
+        self.change(record, change).boxed()
+    }
+
     fn release<'a>(
         &'a self,
         record: &'a ContainerRecord,
@@ -407,6 +495,7 @@ impl Launcher for Monitors {
             let nothing = |observation| Found {
                 observation,
                 notes: Vec::new(),
+                network: None,
                 facts: None,
                 execs: Vec::new(),
             };
@@ -437,9 +526,11 @@ impl Launcher for Monitors {
                 let facts =
                     matches!(observation, Observation::Running { .. }).then(|| translate(&handle));
                 self.handles().insert(record.id.clone(), handle);
+                let network = self.adopt_network(record).await;
                 return Found {
                     observation,
                     notes: status.notes,
+                    network,
                     facts,
                     execs: status
                         .execs
@@ -548,6 +639,23 @@ impl Launcher for Monitors {
 }
 
 impl Monitors {
+    /// Takes up what a running container has in networks.
+    async fn adopt_network(&self, record: &ContainerRecord) -> Option<Arc<RunNetwork>> {
+        let id = record.id.clone();
+        match self.block(move |core| core.kept_network(&id)).await {
+            Ok(run) => {
+                let run = run?;
+                let networks = &self.core.networks;
+                networks.adopt(&record.id, &record.name, run);
+                networks.run(&record.id)
+            }
+            Err(error) => {
+                tracing::error!(container = %record.id, error = error.message, "what a container has in networks cannot be told");
+                None
+            }
+        }
+    }
+
     /// What an ended run left: its exit record, or what can be saved of it.
     async fn ended(&self, directory: &Path) -> Observation {
         let directory = directory.to_path_buf();

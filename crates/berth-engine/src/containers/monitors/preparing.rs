@@ -13,10 +13,13 @@ use super::of_monitor;
 use crate::config::Runtime;
 use crate::containers::index::Index;
 use crate::containers::launcher::LaunchError;
+use crate::containers::networking::Places;
 use crate::containers::oci;
 use crate::containers::record::ContainerRecord;
 use crate::containers::surroundings::{self, Lookups, failed};
 use crate::host::Host;
+use crate::limits;
+use crate::networks::{Networks, RunNetwork};
 
 /// What blocking work needs.
 #[derive(Debug)]
@@ -25,11 +28,19 @@ pub(super) struct Core {
     pub(super) images: ImageStore,
     pub(super) index: Index,
     pub(super) lookups: Lookups,
+    pub(super) networks: Networks,
 }
+
+/// Name of the file that says what a run has in networks; read by the next daemon.
+const NETWORK_FILE: &str = "network.json";
 
 impl Core {
     /// Makes directories and files, and says what the monitor is to do.
-    pub(super) fn prepare(&self, record: &ContainerRecord) -> Result<LaunchRequest, LaunchError> {
+    pub(super) fn prepare(
+        &self,
+        record: &ContainerRecord,
+        places: &Places,
+    ) -> Result<LaunchRequest, LaunchError> {
         let spec = &record.spec;
         let host = &self.host;
         let id = &record.id;
@@ -48,7 +59,7 @@ impl Core {
             berth_sys::fs::create_dir_all_mode(directory, mode)
                 .map_err(|e| failed("prepare the container's directories", e.kind(), &e))?;
         }
-        let prepared = self.prepare_run(record, rootfs, &run);
+        let prepared = self.prepare_run(record, rootfs, &run, places);
         if prepared.is_err() {
             // In reverse: nothing of the attempt is left.
             let _ = self.release_run(id, &run);
@@ -61,10 +72,12 @@ impl Core {
         record: &ContainerRecord,
         rootfs: berth_sys::mount::overlay::Overlay,
         run: &Path,
+        places: &Places,
     ) -> Result<LaunchRequest, LaunchError> {
         let spec = &record.spec;
         let host = &self.host;
-        let around = surroundings::look_up(record, host, &self.index, &self.lookups, &rootfs)?;
+        let around =
+            surroundings::look_up(record, host, &self.index, &self.lookups, &rootfs, places)?;
         let document = oci::specification(record, &host.features, &around)?;
         let bytes = serde_json::to_vec(&document).map_err(|e| {
             failed(
@@ -109,6 +122,38 @@ impl Core {
             start: false,
             network: None,
         })
+    }
+
+    /// Writes down what a run has in networks.
+    pub(super) fn keep_network(
+        &self,
+        id: &ContainerId,
+        run: &RunNetwork,
+    ) -> Result<(), LaunchError> {
+        let attempt = "write down the container's networks";
+        let bytes =
+            serde_json::to_vec(run).map_err(|e| failed(attempt, ErrorKind::Internal, &e))?;
+        berth_sys::fs::replace(
+            &self.host.container_run(id).join(NETWORK_FILE),
+            &bytes,
+            0o600,
+            Durability::Unsynced,
+        )
+        .map_err(|e| failed(attempt, e.kind(), &e))
+    }
+
+    /// What a run has in networks, as written down; `None` where nothing was.
+    pub(super) fn kept_network(&self, id: &ContainerId) -> Result<Option<RunNetwork>, LaunchError> {
+        let attempt = "read the container's networks";
+        let path = self.host.container_run(id).join(NETWORK_FILE);
+        if !berth_sys::fs::exists(&path) {
+            return Ok(None);
+        }
+        let bytes = berth_sys::fs::read_bounded(&path, limits::RUN_NETWORK)
+            .map_err(|e| failed(attempt, e.kind(), &e))?;
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| failed(attempt, ErrorKind::DataCorrupt, &e))
     }
 
     pub(super) fn release_run(&self, id: &ContainerId, run: &Path) -> Result<(), LaunchError> {

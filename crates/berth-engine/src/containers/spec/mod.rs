@@ -14,6 +14,7 @@ use berth_types::{Digest, Platform};
 use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 
+pub use crate::networks::EndpointRequest;
 pub use devices::{DeviceCgroupRule, DeviceMapping, DeviceRequest};
 pub use health::{HealthSettings, HealthTest};
 pub use modes::{
@@ -22,7 +23,7 @@ pub use modes::{
 pub use mounts::clean_path;
 pub use mounts::{Bind, BindError, MountKind, MountPoint, MountRequest, Propagation, TmpfsOptions};
 pub use resources::{DeviceRate, DeviceWeight, Resources, Ulimit};
-pub use settings::{EndpointRequest, HostSettings, LogSettings, PortBinding};
+pub use settings::{HostSettings, LogSettings, PortBinding};
 
 /// What `docker create` asks for.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -28,24 +28,6 @@ pub struct PortBinding {
     pub host_port: String,
 }
 
-/// How a container joins one network.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EndpointRequest {
-    /// Further names of the container there.
-    pub aliases: Vec<String>,
-    /// `container:alias` links.
-    pub links: Vec<String>,
-    /// Wanted addresses, IPv4, IPv6 and link-local, as text.
-    pub addresses: Vec<String>,
-    /// Wanted hardware address; empty for any.
-    pub mac_address: String,
-    /// Driver options.
-    pub driver_options: IndexMap<String, String>,
-    /// Which network's gateway is used: higher wins.
-    pub gateway_priority: i64,
-}
-
 /// What the host grants, as asked (defaults of the daemon are filled in at create).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,0 +1,810 @@
+//! Joining networks for a run, and leaving them.
+//!
+//! A start reserves first, which takes microseconds and no call of the kernel: addresses are known then, and the
+//! container's files can be written while its interfaces are made. What is reserved and not kept is given back.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use berth_net::dns::DnsSettings;
+use berth_net::dns::DnsSockets;
+use berth_net::firewall::Parts;
+use berth_net::link::LinkName;
+use berth_net::sandbox::{DefaultGateway, Sandbox};
+use berth_types::{ContainerId, ErrorKind, NetworkId};
+
+use super::endpoint::{self, Joining, Reserved};
+use super::ground::{self, Ground};
+use super::options::DriverOptions;
+use super::publish::{self, Held};
+use super::record::Driver;
+use super::request::{EndpointRequest, JoinRequest};
+use super::view::{Endpoint, RunNetwork};
+use super::{Networks, Shared, names};
+use crate::error::EngineError;
+use crate::random;
+
+/// Places in networks that a container has, and is giving back unless they are kept.
+#[derive(Debug)]
+pub struct Reservation {
+    shared: Arc<Shared>,
+    container: ContainerId,
+    request: JoinRequest,
+    reserved: Vec<Reserved>,
+    kept: bool,
+}
+
+/// A container's networks, made.
+#[derive(Debug)]
+pub struct Joined {
+    /// What it has.
+    pub run: Arc<RunNetwork>,
+    /// Its network namespace; `None` where it has none of its own making (`host`, `none`).
+    pub namespace: Option<OwnedFd>,
+    /// Its resolver, where names are answered; without sockets where it has them already.
+    pub dns: Option<(DnsSettings, Option<DnsSockets>)>,
+    /// Sockets that hold its published ports, with their keys.
+    pub ports: Vec<(String, OwnedFd)>,
+}
+
+impl Reservation {
+    /// The places, in the order of interfaces.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.reserved.iter().map(|r| &r.endpoint)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.kept {
+            let mut book = self.shared.book();
+            for reserved in &self.reserved {
+                if let Some(entry) = book.get_mut(&reserved.record.id) {
+                    entry.leave(&self.container);
+                }
+            }
+        }
+    }
+}
+
+/// What a resolver is told.
+fn dns_settings(
+    shared: &Shared,
+    container: &ContainerId,
+    reserved: &[Reserved],
+    request: &JoinRequest,
+) -> Option<DnsSettings> {
+    let mut in_order: Vec<&Reserved> = reserved
+        .iter()
+        .filter(|r| !r.record.is_predefined())
+        .collect();
+    if in_order.is_empty() {
+        return None;
+    }
+    in_order.sort_by_key(|r| !(r.endpoint.default_ipv4 || r.endpoint.default_ipv6));
+    let mut settings = DnsSettings::new(container.as_str());
+    settings.networks = in_order
+        .iter()
+        .map(|r| shared.names.path(&r.record.id))
+        .collect();
+    settings.servers.clone_from(&request.dns_servers);
+    settings.external = reserved.iter().any(|r| !r.record.internal);
+    settings.ndots_set = request.ndots_set;
+    Some(settings)
+}
+
+fn resolver(sandbox: &Sandbox) -> Result<DnsSockets, EngineError> {
+    DnsSockets::prepare_in(sandbox.namespace()).map_err(|e| {
+        let kind = e.kind();
+        EngineError::failed("prepare the container's resolver", kind, e)
+    })
+}
+
+fn sandbox_id() -> Result<String, EngineError> {
+    Ok(ContainerId::from_random(random::bytes()?)
+        .as_str()
+        .to_owned())
+}
+
+impl Networks {
+    /// Takes a container's places in all networks it wants: addresses, names, interfaces.
+    ///
+    /// # Errors
+    /// `NotFound` when a network is gone, `Forbidden` when an address is in use, `Invalid` for what makes no sense.
+    pub fn reserve(
+        &self,
+        container: &ContainerId,
+        request: JoinRequest,
+    ) -> Result<Reservation, EngineError> {
+        let mut reservation = Reservation {
+            shared: Arc::clone(&self.shared),
+            container: container.clone(),
+            request,
+            reserved: Vec::new(),
+            kept: false,
+        };
+        {
+            let mut book = self.shared.book();
+            let mut interfaces = Vec::new();
+            let joining = Joining {
+                container,
+                name: &reservation.request.name,
+                hostname: &reservation.request.hostname,
+            };
+            let mut reserved = Vec::new();
+            let mut failure = None;
+            for (reference, wanted) in &reservation.request.networks {
+                match endpoint::reserve(&mut book, &joining, reference, wanted, &interfaces) {
+                    Ok(place) => {
+                        interfaces.push(place.endpoint.interface.clone());
+                        reserved.push(place);
+                    }
+                    Err(error) => {
+                        failure = Some(error);
+                        break;
+                    }
+                }
+            }
+            endpoint::choose_gateways(&mut reserved);
+            drop(book);
+            reservation.reserved = reserved;
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        Ok(reservation)
+    }
+
+    /// Makes what was reserved. With nothing left where it fails.
+    ///
+    /// # Errors
+    /// What the kernel refuses; a port of the host that is taken.
+    pub async fn attach(&self, mut reservation: Reservation) -> Result<Joined, EngineError> {
+        let shared = Arc::clone(&self.shared);
+        let run = self
+            .shared
+            .block(move |_| {
+                let joined = shared.make(&mut reservation)?;
+                reservation.kept = true;
+                Ok((
+                    joined,
+                    reservation
+                        .reserved
+                        .iter()
+                        .map(|r| Arc::clone(&r.record))
+                        .collect::<Vec<_>>(),
+                    reservation.container.clone(),
+                ))
+            })
+            .await?;
+        let (joined, records, container) = run;
+        for record in records {
+            self.shared.announce("connect", &record, Some(&container));
+        }
+        Ok(joined)
+    }
+
+    /// Takes a container out of all networks: its run is over, or never came to be. Nothing there is fine.
+    ///
+    /// # Errors
+    /// What the kernel refuses; the places are given back all the same.
+    pub async fn leave(&self, container: &ContainerId) -> Result<(), EngineError> {
+        let known = {
+            let book = self.shared.book();
+            book.run(container).is_some()
+        };
+        if !known {
+            return Ok(());
+        }
+        let container = container.clone();
+        let left = self
+            .shared
+            .block({
+                let container = container.clone();
+                move |shared| Ok(shared.leave_all(&container))
+            })
+            .await?;
+        for record in left.0 {
+            self.shared
+                .announce("disconnect", &record, Some(&container));
+        }
+        left.1
+    }
+
+    /// What a container has in networks, while it runs.
+    #[must_use]
+    pub fn run(&self, container: &ContainerId) -> Option<Arc<RunNetwork>> {
+        self.shared.book().run(container).cloned()
+    }
+
+    /// Takes up what a running container has already.
+    pub fn adopt(&self, container: &ContainerId, name: &str, run: RunNetwork) {
+        self.shared.book().adopt(container, name, run);
+    }
+
+    /// Calls a running container by another name from now on.
+    ///
+    /// # Errors
+    /// When the names cannot be written.
+    pub async fn rename(&self, container: &ContainerId, name: &str) -> Result<(), EngineError> {
+        let networks = self.shared.book().rename(container, name);
+        self.shared
+            .block(move |shared| {
+                networks
+                    .iter()
+                    .filter(|id| {
+                        shared
+                            .book()
+                            .get(id)
+                            .is_some_and(|e| !e.record.is_predefined())
+                    })
+                    .try_for_each(|id| shared.write_names(id))
+            })
+            .await
+    }
+
+    /// The addresses that `host-gateway` stands for.
+    #[must_use]
+    pub fn host_gateways(&self) -> Vec<IpAddr> {
+        let set = self.shared.host.config().network.host_gateway_ips.clone();
+        if !set.is_empty() {
+            return set;
+        }
+        let book = self.shared.book();
+        book.find("bridge")
+            .map(|e| e.record.subnets.iter().filter_map(|s| s.gateway).collect())
+            .unwrap_or_default()
+    }
+
+    /// Makes the default bridge, for containers that want its address without being in it.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn ensure_default_bridge(&self) -> Result<(), EngineError> {
+        let id = {
+            let book = self.shared.book();
+            match book.find("bridge") {
+                Ok(entry) if entry.lazy => entry.record.id.clone(),
+                _ => return Ok(()),
+            }
+        };
+        self.shared
+            .block(move |shared| shared.ensure_lazy(&*shared.ground()?, &id))
+            .await
+    }
+
+    /// Joins a running container to one more network.
+    ///
+    /// # Errors
+    /// As `reserve` and `attach`.
+    pub async fn connect(
+        &self,
+        container: &ContainerId,
+        request: JoinRequest,
+        namespace: OwnedFd,
+        priorities: Vec<(NetworkId, i64)>,
+    ) -> Result<Joined, EngineError> {
+        let reference = request
+            .networks
+            .first()
+            .map(|(r, _)| r.clone())
+            .unwrap_or_default();
+        let wanted = request
+            .networks
+            .first()
+            .map(|(_, w)| w.clone())
+            .unwrap_or_default();
+        let id = container.clone();
+        let (joined, record) = self
+            .shared
+            .block(move |shared| {
+                shared.connect(&id, &reference, &wanted, &request, namespace, &priorities)
+            })
+            .await?;
+        self.shared.announce("connect", &record, Some(container));
+        Ok(joined)
+    }
+
+    /// Takes a running container out of one network.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not in it; what the kernel refuses.
+    pub async fn disconnect(
+        &self,
+        container: &ContainerId,
+        network: &NetworkId,
+        request: JoinRequest,
+        namespace: OwnedFd,
+        priorities: Vec<(NetworkId, i64)>,
+    ) -> Result<Joined, EngineError> {
+        let (id, network) = (container.clone(), network.clone());
+        let (joined, record) = self
+            .shared
+            .block(move |shared| shared.disconnect(&id, &network, &request, namespace, &priorities))
+            .await?;
+        self.shared.announce("disconnect", &record, Some(container));
+        Ok(joined)
+    }
+}
+
+impl Shared {
+    /// Makes the default bridge where it is not yet. Blocks.
+    pub(super) fn ensure_lazy(&self, ground: &Ground, id: &NetworkId) -> Result<(), EngineError> {
+        let found = {
+            let book = self.book();
+            book.get(id)
+                .filter(|e| e.lazy)
+                .map(|e| (Arc::clone(&e.record), Arc::clone(&e.options)))
+        };
+        let Some((record, options)) = found else {
+            return Ok(());
+        };
+        ground.ensure_network(&record, &options)?;
+        if let Some(entry) = self.book().get_mut(id) {
+            entry.lazy = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_names(&self, id: &NetworkId) -> Result<(), EngineError> {
+        let version = self.book().get(id).map(|e| e.version);
+        self.names.write(id, version, || {
+            self.book().get(id).map(|e| (e.version, names::content(e)))
+        })
+    }
+
+    fn make(&self, reservation: &mut Reservation) -> Result<Joined, EngineError> {
+        let container = reservation.container.clone();
+        let real = |r: &Reserved| !matches!(r.record.driver, Driver::Host | Driver::Null);
+        let request = reservation.request.clone();
+        if !reservation.reserved.iter().any(real) {
+            let run = Arc::new(RunNetwork {
+                sandbox: sandbox_id()?,
+                endpoints: reservation.endpoints().cloned().collect(),
+                ports: Vec::new(),
+                exposed: request.exposed.clone(),
+            });
+            self.book().set_run(&container, Arc::clone(&run));
+            return Ok(Joined {
+                run,
+                namespace: None,
+                dns: None,
+                ports: Vec::new(),
+            });
+        }
+        let ground = self.ground()?;
+        let on_bridge = reservation
+            .reserved
+            .first()
+            .is_some_and(|r| r.record.driver == Driver::Bridge);
+        // Ports first: a taken one is the failure that is met most.
+        let held = self.hold(&reservation.reserved, &request)?;
+        let mut sandbox = ground.sandbox(on_bridge)?;
+        for reserved in &mut reservation.reserved {
+            self.ensure_lazy(&ground, &reserved.record.id)?;
+            let mac = ground.attach(&mut sandbox, &container, reserved)?;
+            if mac.is_some() && reserved.endpoint.mac_address != mac {
+                Arc::make_mut(&mut reserved.endpoint).mac_address = mac;
+            }
+        }
+        if !on_bridge || sandbox.has_pair() {
+            sandbox.release_pair().map_err(|e| {
+                let kind = e.kind();
+                EngineError::failed("put a prepared pair away", kind, e)
+            })?;
+        }
+        let settings = dns_settings(self, &container, &reservation.reserved, &request);
+        let dns = match settings {
+            Some(settings) => Some((settings, Some(resolver(&sandbox)?))),
+            None => None,
+        };
+        let run = Arc::new(RunNetwork {
+            sandbox: sandbox_id()?,
+            endpoints: reservation.endpoints().cloned().collect(),
+            ports: held.ports.clone(),
+            exposed: request.exposed.clone(),
+        });
+        // From here on a failure takes it back by leaving.
+        self.book().set_run(&container, Arc::clone(&run));
+        let published = self
+            .filter(&ground, &container, &reservation.reserved, &run)
+            .and_then(|()| {
+                for reserved in &reservation.reserved {
+                    if !reserved.record.is_predefined() {
+                        self.write_names(&reserved.record.id)?;
+                    }
+                }
+                Ok(())
+            });
+        if let Err(error) = published {
+            let _ = self.leave_all(&container);
+            reservation.reserved.clear();
+            return Err(error);
+        }
+        Ok(Joined {
+            run,
+            namespace: Some(sandbox.into_namespace()),
+            dns,
+            ports: keyed(held),
+        })
+    }
+
+    fn hold(&self, reserved: &[Reserved], request: &JoinRequest) -> Result<Held, EngineError> {
+        let leads_out = reserved.iter().any(|r| {
+            r.record.driver == Driver::Bridge
+                && (r.endpoint.default_ipv4 || r.endpoint.default_ipv6)
+        });
+        if request.ports.is_empty() || !leads_out {
+            return Ok(Held::default());
+        }
+        let config = self.host.config();
+        let of_network = reserved.iter().find_map(|r| match &*r.options {
+            DriverOptions::Bridge(o) if r.endpoint.default_ipv4 => o.host_binding,
+            _ => None,
+        });
+        let ipv6 = berth_sys::fs::exists(std::path::Path::new("/proc/net/if_inet6"));
+        publish::hold(
+            &request.ports,
+            of_network
+                .filter(|a| !a.is_unspecified())
+                .or(config.network.ip),
+            config.network.publish_policy,
+            ipv6,
+        )
+    }
+
+    /// Tells the firewall of a run's places and ports.
+    fn filter(
+        &self,
+        ground: &Ground,
+        container: &ContainerId,
+        reserved: &[Reserved],
+        run: &RunNetwork,
+    ) -> Result<(), EngineError> {
+        let mut parts = Parts::default();
+        for reserved in reserved {
+            if let DriverOptions::Bridge(options) = &*reserved.options
+                && !options.icc
+            {
+                parts.endpoints.push(publish::place(
+                    &reserved.record,
+                    options,
+                    &reserved.endpoint,
+                ));
+            }
+        }
+        parts.ports = {
+            let policy = self.host.config().network.publish_policy;
+            publish::translations(&self.book(), run, policy)
+        };
+        ground.change(
+            format!("publish the ports of container {}", container.short()),
+            Parts::default(),
+            parts,
+        )
+    }
+
+    /// Takes a container out of everything. The places are given back whatever fails.
+    fn leave_all(
+        &self,
+        container: &ContainerId,
+    ) -> (
+        Vec<Arc<super::record::NetworkRecord>>,
+        Result<(), EngineError>,
+    ) {
+        let (records, removed) = {
+            let mut book = self.book();
+            let Some(run) = book.take_run(container) else {
+                return (Vec::new(), Ok(()));
+            };
+            let policy = self.host.config().network.publish_policy;
+            let mut parts = Parts {
+                ports: publish::translations(&book, &run, policy),
+                ..Parts::default()
+            };
+            let mut records = Vec::new();
+            for endpoint in &run.endpoints {
+                let Some(entry) = book.get_mut(&endpoint.network) else {
+                    continue;
+                };
+                if let DriverOptions::Bridge(options) = &*Arc::clone(&entry.options) {
+                    parts
+                        .endpoints
+                        .push(publish::place(&entry.record, options, endpoint));
+                }
+                if entry.leave(container).is_some() {
+                    records.push(Arc::clone(&entry.record));
+                }
+            }
+            (records, parts)
+        };
+        let mut outcome = Ok(());
+        if let Some(ground) = self.opened_ground() {
+            outcome = ground.change(
+                format!("withdraw the ports of container {}", container.short()),
+                removed,
+                Parts::default(),
+            );
+        }
+        for record in &records {
+            if !record.is_predefined() {
+                let written = self.write_names(&record.id);
+                outcome = outcome.and(written);
+            }
+        }
+        (records, outcome)
+    }
+
+    /// What a running container has, as reservations.
+    fn present(&self, container: &ContainerId, priorities: &[(NetworkId, i64)]) -> Vec<Reserved> {
+        let book = self.book();
+        let Some(run) = book.run(container) else {
+            return Vec::new();
+        };
+        run.endpoints
+            .iter()
+            .filter_map(|endpoint| {
+                let entry = book.get(&endpoint.network)?;
+                let priority = priorities
+                    .iter()
+                    .find(|(id, _)| *id == endpoint.network)
+                    .map_or(0, |(_, p)| *p);
+                Some(Reserved::of_running(
+                    Arc::clone(endpoint),
+                    Arc::clone(&entry.record),
+                    Arc::clone(&entry.options),
+                    priority,
+                ))
+            })
+            .collect()
+    }
+
+    fn connect(
+        &self,
+        container: &ContainerId,
+        reference: &str,
+        wanted: &EndpointRequest,
+        request: &JoinRequest,
+        namespace: OwnedFd,
+        priorities: &[(NetworkId, i64)],
+    ) -> Result<(Joined, Arc<super::record::NetworkRecord>), EngineError> {
+        let ground = self.ground()?;
+        let mut all = self.present(container, priorities);
+        let interfaces: Vec<String> = all.iter().map(|r| r.endpoint.interface.clone()).collect();
+        let joining = Joining {
+            container,
+            name: &request.name,
+            hostname: &request.hostname,
+        };
+        let new = {
+            let mut book = self.book();
+            endpoint::reserve(&mut book, &joining, reference, wanted, &interfaces)?
+        };
+        let record = Arc::clone(&new.record);
+        let give_back = || {
+            if let Some(entry) = self.book().get_mut(&record.id) {
+                entry.leave(container);
+            }
+        };
+        let had_resolver = all.iter().any(|r| !r.record.is_predefined());
+        let interface = new.endpoint.interface.clone();
+        all.push(new);
+        let result = (|| {
+            endpoint::choose_gateways(&mut all);
+            let mut sandbox = Sandbox::open(namespace).map_err(|e| {
+                let kind = e.kind();
+                EngineError::failed("enter the container's network", kind, e)
+            })?;
+            self.ensure_lazy(&ground, &record.id)?;
+            let last = all.len() - 1;
+            let mac = ground.attach(&mut sandbox, container, &all[last])?;
+            if mac.is_some() {
+                Arc::make_mut(&mut all[last].endpoint).mac_address = mac;
+            }
+            let rest = self.rearrange(
+                &ground,
+                &mut sandbox,
+                container,
+                &all,
+                request,
+                had_resolver,
+            );
+            if rest.is_err()
+                && let Ok(name) = interface.parse::<LinkName>()
+            {
+                let _ = sandbox.detach(&name);
+            }
+            rest
+        })();
+        match result {
+            Ok(joined) => Ok((joined, record)),
+            Err(error) => {
+                give_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn disconnect(
+        &self,
+        container: &ContainerId,
+        network: &NetworkId,
+        request: &JoinRequest,
+        namespace: OwnedFd,
+        priorities: &[(NetworkId, i64)],
+    ) -> Result<(Joined, Arc<super::record::NetworkRecord>), EngineError> {
+        let ground = self.ground()?;
+        let mut all = self.present(container, priorities);
+        let Some(at) = all.iter().position(|r| r.record.id == *network) else {
+            return Err(EngineError::NotFound(format!(
+                "container {container} is not connected to network {network}"
+            )));
+        };
+        let had_resolver = all.iter().any(|r| !r.record.is_predefined());
+        let gone = all.remove(at);
+        endpoint::choose_gateways(&mut all);
+        let mut sandbox = Sandbox::open(namespace).map_err(|e| {
+            let kind = e.kind();
+            EngineError::failed("enter the container's network", kind, e)
+        })?;
+        if let Ok(name) = gone.endpoint.interface.parse::<LinkName>() {
+            sandbox.detach(&name).map_err(|e| {
+                let kind = e.kind();
+                EngineError::failed(format!("leave network {}", gone.record.name), kind, e)
+            })?;
+        }
+        let joined = self.rearrange(
+            &ground,
+            &mut sandbox,
+            container,
+            &all,
+            request,
+            had_resolver,
+        );
+        {
+            let mut book = self.book();
+            if let Some(entry) = book.get_mut(network) {
+                entry.leave(container);
+            }
+        }
+        if let DriverOptions::Bridge(options) = &*gone.options {
+            let parts = Parts {
+                endpoints: vec![publish::place(&gone.record, options, &gone.endpoint)],
+                ..Parts::default()
+            };
+            ground.change(
+                format!("leave network {}", gone.record.name),
+                parts,
+                Parts::default(),
+            )?;
+        }
+        if !gone.record.is_predefined() {
+            self.write_names(network)?;
+        }
+        Ok((joined?, gone.record))
+    }
+
+    /// After a place came or went: default routes, ports, names, the resolver.
+    fn rearrange(
+        &self,
+        ground: &Ground,
+        sandbox: &mut Sandbox,
+        container: &ContainerId,
+        all: &[Reserved],
+        request: &JoinRequest,
+        had_resolver: bool,
+    ) -> Result<Joined, EngineError> {
+        for ipv4 in [true, false] {
+            let leaves = all
+                .iter()
+                .find_map(|r| Some((ground::gateway(r, ipv4)?, r)));
+            let gateway = match leaves {
+                Some((gateway, r)) => Some(DefaultGateway {
+                    interface: r.endpoint.interface.parse().map_err(|_| {
+                        EngineError::Internal("an interface has no name".to_owned())
+                    })?,
+                    gateway,
+                }),
+                None => None,
+            };
+            sandbox
+                .set_default_gateway(ipv4, gateway.as_ref())
+                .map_err(|e| {
+                    let kind = e.kind();
+                    EngineError::failed("set the container's default route", kind, e)
+                })?;
+        }
+        let before = self.run_of(container)?;
+        let old = {
+            let policy = self.host.config().network.publish_policy;
+            publish::translations(&self.book(), &before, policy)
+        };
+        let held = if before.ports.is_empty() {
+            self.hold(all, request)?
+        } else {
+            Held::default()
+        };
+        let run = Arc::new(RunNetwork {
+            sandbox: before.sandbox.clone(),
+            endpoints: all.iter().map(|r| Arc::clone(&r.endpoint)).collect(),
+            ports: if before.ports.is_empty() {
+                held.ports.clone()
+            } else {
+                before.ports.clone()
+            },
+            exposed: before.exposed.clone(),
+        });
+        let settings = dns_settings(self, container, all, request);
+        let dns = match settings {
+            Some(settings) if had_resolver => Some((settings, None)),
+            Some(settings) => Some((settings, Some(resolver(sandbox)?))),
+            None => None,
+        };
+        self.book().set_run(container, Arc::clone(&run));
+        let added = {
+            let policy = self.host.config().network.publish_policy;
+            publish::translations(&self.book(), &run, policy)
+        };
+        let mut parts = Parts {
+            ports: added.clone(),
+            ..Parts::default()
+        };
+        for reserved in all {
+            if let DriverOptions::Bridge(options) = &*reserved.options
+                && !options.icc
+                && before.endpoint(&reserved.record.name).is_none()
+            {
+                parts.endpoints.push(publish::place(
+                    &reserved.record,
+                    options,
+                    &reserved.endpoint,
+                ));
+            }
+        }
+        let removed = Parts {
+            ports: old.iter().filter(|p| !added.contains(p)).cloned().collect(),
+            ..Parts::default()
+        };
+        parts.ports.retain(|p| !old.contains(p));
+        let told = ground
+            .change(
+                format!("publish the ports of container {}", container.short()),
+                removed,
+                parts,
+            )
+            .and_then(|()| {
+                all.iter()
+                    .filter(|r| !r.record.is_predefined())
+                    .try_for_each(|r| self.write_names(&r.record.id))
+            });
+        if let Err(error) = told {
+            self.book().set_run(container, before);
+            return Err(error);
+        }
+        Ok(Joined {
+            run,
+            namespace: None,
+            dns,
+            ports: keyed(held),
+        })
+    }
+
+    fn run_of(&self, container: &ContainerId) -> Result<Arc<RunNetwork>, EngineError> {
+        self.book().run(container).cloned().ok_or_else(|| {
+            EngineError::failed(
+                format!("change the networks of container {}", container.short()),
+                ErrorKind::Conflict,
+                std::io::Error::other("it does not run"),
+            )
+        })
+    }
+}
+
+fn keyed(held: Held) -> Vec<(String, OwnedFd)> {
+    held.ports
+        .iter()
+        .map(publish::key)
+        .zip(held.sockets)
+        .collect()
+}
