@@ -6,4 +6,5 @@ mod dns;
 mod firewall;
 mod link;
 mod namespace;
+mod parent;
 mod sandbox;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_net::address::HardwareAddress;
-use berth_net::link::{BridgePort, EndpointSetting, Host, IpvlanFlag, IpvlanMode, MacvlanMode};
+use berth_net::link::{BridgePort, EndpointSetting, Host, MacvlanMode};
 use berth_net::netlink::Namespace as Network;
 use berth_net::sandbox::{
     DefaultGateway, EndpointKind, EndpointPlan, Error, Gateway, RoutePlan, Sandbox, SandboxPool,
@@ -55,7 +55,7 @@ fn inside<T: Send>(sandbox: &Sandbox, work: impl FnOnce() -> T + Send) -> T {
     sandbox.namespace().run(work).unwrap()
 }
 
-fn show(sandbox: &Sandbox, line: &str) -> String {
+pub(crate) fn show(sandbox: &Sandbox, line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let output = inside(sandbox, || {
         std::process::Command::new(words[0])
@@ -72,12 +72,12 @@ fn show(sandbox: &Sandbox, line: &str) -> String {
 }
 
 /// Waits until a connection comes about: a bridge that gets its first port is a moment later up itself.
-fn must_reach(from: &Network, to: &Network, address: &str) {
+pub(crate) fn must_reach(from: &Network, to: &Network, address: &str) {
     wait_until("it is reached", || reaches(from, to, address));
 }
 
 /// Whether a connection from one namespace to an address in another comes about.
-fn reaches(from: &Network, to: &Network, address: &str) -> bool {
+pub(crate) fn reaches(from: &Network, to: &Network, address: &str) -> bool {
     let address: IpAddr = address.parse().unwrap();
     let listener = to.run(|| TcpListener::bind((address, 0)).unwrap()).unwrap();
     let target = listener.local_addr().unwrap();
@@ -295,96 +295,6 @@ fn isolated_ports_reach_the_bridge_alone() {
     let [one, two] = [sandboxes[0].namespace(), sandboxes[1].namespace()];
     must_reach(one, host.namespace(), GATEWAY);
     assert!(!reaches(one, two, "172.20.0.3"));
-}
-
-#[test]
-fn macvlan_links_reach_each_other_by_their_parent() {
-    for (mode, siblings_reach) in [(MacvlanMode::Bridge, true), (MacvlanMode::Private, false)] {
-        let (namespace, host) = host();
-        let peer = Namespace::new();
-        namespace.join("eth5", "10.7.0.1/24", &peer, "far", "10.7.0.9/24");
-        let mut sandboxes = Vec::new();
-        for number in [2, 3] {
-            let mut plan = EndpointPlan::new(
-                name("eth0"),
-                EndpointKind::Macvlan {
-                    parent: name("eth5"),
-                    mode,
-                },
-            );
-            plan.addresses = vec![prefix(&format!("10.7.0.{number}/24"))];
-            plan.hardware_address = Some(HardwareAddress([2, 0x42, 10, 7, 0, number]));
-            plan.gateway_ipv4 = Some(Gateway::Address("10.7.0.9".parse().unwrap()));
-            plan.announce = true;
-            let mut sandbox = Sandbox::new().unwrap();
-            sandbox.attach(&host, &plan).unwrap();
-            sandboxes.push(sandbox);
-        }
-        let [one, two] = [sandboxes[0].namespace(), sandboxes[1].namespace()];
-        let far = Network::from_descriptor(peer.as_fd().try_clone_to_owned().unwrap()).unwrap();
-        must_reach(one, &far, "10.7.0.9");
-        assert_eq!(reaches(one, two, "10.7.0.3"), siblings_reach, "{mode:?}");
-    }
-}
-
-#[test]
-fn passthru_takes_the_parent_for_itself() {
-    let (namespace, host) = host();
-    namespace.command("ip link add eth5 type veth peer name far5");
-    let plan = |interface: &str| {
-        EndpointPlan::new(
-            name(interface),
-            EndpointKind::Macvlan {
-                parent: name("eth5"),
-                mode: MacvlanMode::Passthru,
-            },
-        )
-    };
-    let mut sandbox = Sandbox::new().unwrap();
-    sandbox.attach(&host, &plan("eth0")).unwrap();
-    assert!(sandbox.attach(&host, &plan("eth1")).is_err());
-    assert_eq!(sandbox.links().unwrap().len(), 2);
-}
-
-#[test]
-fn ipvlan_links_of_all_layers_reach_each_other() {
-    for mode in [IpvlanMode::L2, IpvlanMode::L3, IpvlanMode::L3s] {
-        let (namespace, host) = host();
-        if !namespace.offers("ipvlan") {
-            return;
-        }
-        namespace.command("ip link add eth5 type veth peer name far5");
-        namespace.command("ip link set far5 up");
-        namespace.command("ip link set eth5 up");
-        let mut sandboxes = Vec::new();
-        for number in [2, 3] {
-            let mut plan = EndpointPlan::new(
-                name("eth0"),
-                EndpointKind::Ipvlan {
-                    parent: name("eth5"),
-                    mode,
-                    flag: IpvlanFlag::Bridge,
-                },
-            );
-            plan.addresses = vec![
-                prefix(&format!("10.7.0.{number}/24")),
-                prefix(&format!("fd00:7::{number}/64")),
-            ];
-            plan.gateway_ipv4 = Some(Gateway::OnLink);
-            plan.gateway_ipv6 = Some(Gateway::OnLink);
-            plan.announce = true;
-            let mut sandbox = Sandbox::new().unwrap();
-            sandbox.attach(&host, &plan).unwrap();
-            assert!(show(&sandbox, "ip -6 route").contains("default dev eth0"));
-            sandboxes.push(sandbox);
-        }
-        assert!(
-            show(&sandboxes[0], "ip route").contains("default dev eth0 proto static scope link")
-        );
-        let [one, two] = [sandboxes[0].namespace(), sandboxes[1].namespace()];
-        must_reach(one, two, "10.7.0.3");
-        must_reach(one, two, "fd00:7::3");
-    }
 }
 
 #[test]
@@ -607,117 +517,4 @@ fn many_threads_attach_at_once() {
         sandboxes[23].namespace(),
         "172.20.0.25",
     );
-}
-
-/// Prints what taking and attaching costs; a measurement, not a test: run it alone on a quiet machine.
-#[test]
-#[ignore = "a measurement"]
-fn figures() {
-    let (_namespace, host) = bridged_host();
-    let host = Arc::new(host);
-    let tell = |what: &str, mut times: Vec<Duration>| {
-        times.sort_unstable();
-        let place = |part: usize| times[(times.len() - 1) * part / 100];
-        eprintln!(
-            "{what}: p50 {:?}, p90 {:?}, most {:?} ({})",
-            place(50),
-            place(90),
-            place(100),
-            times.len()
-        );
-    };
-    let plan = |number: u32, ipv6: bool| {
-        let mut plan = endpoint(0, &format!("veth{number:x}"));
-        let address = std::net::Ipv4Addr::from_bits(0xac14_0100 + number);
-        plan.hardware_address = Some(HardwareAddress::from_ipv4(address));
-        plan.addresses = vec![prefix(&format!("{address}/16"))];
-        if ipv6 {
-            plan.addresses
-                .push(prefix(&format!("fd00:20::{:x}/64", number + 16)));
-            plan.gateway_ipv6 = Some(Gateway::Address("fd00:20::1".parse().unwrap()));
-        }
-        plan
-    };
-    let (mut bare, mut paired, mut attach, mut dual, mut named) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for number in 0..60_u32 {
-        let start = std::time::Instant::now();
-        drop(Sandbox::new().unwrap());
-        bare.push(start.elapsed());
-        let start = std::time::Instant::now();
-        let mut sandbox = Sandbox::with_pair(&host, 1500).unwrap();
-        paired.push(start.elapsed());
-        std::thread::sleep(Duration::from_millis(5));
-        let mut plan = plan(number, number % 3 == 1);
-        if number % 3 == 2 {
-            plan.interface = name("net0");
-        }
-        let start = std::time::Instant::now();
-        sandbox.attach(&host, &plan).unwrap();
-        match number % 3 {
-            0 => attach.push(start.elapsed()),
-            1 => dual.push(start.elapsed()),
-            _ => named.push(start.elapsed()),
-        }
-    }
-    tell("make a namespace", bare);
-    tell("make a namespace with a pair", paired);
-    tell("attach IPv4", attach);
-    tell("attach IPv4 and IPv6", dual);
-    tell("attach IPv4, interface renamed", named);
-
-    let pool = SandboxPool::new(Arc::clone(&host), 1500).unwrap();
-    wait_until("the pool is stocked", || pool.figures().ready >= 4);
-    let start = std::time::Instant::now();
-    let times: Vec<(Duration, Sandbox)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (100..200_u32)
-            .map(|number| {
-                let (pool, host, plan) = (&pool, &host, plan(number, false));
-                scope.spawn(move || {
-                    let start = std::time::Instant::now();
-                    let mut sandbox = pool.take().unwrap();
-                    sandbox.attach(host, &plan).unwrap();
-                    (start.elapsed(), sandbox)
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
-    eprintln!("100 at once: {:?} together", start.elapsed());
-    let (times, kept): (Vec<_>, Vec<_>) = times.into_iter().unzip();
-    tell("100 at once, each", times);
-    drop(kept);
-
-    let mut kept = Vec::new();
-    for step in 0..4_u32 {
-        let (mut taken, mut attached) = (Vec::new(), Vec::new());
-        for number in 0..250_u32 {
-            if number % 10 == 0 {
-                wait_until("the pool is stocked", || pool.figures().ready >= 4);
-            }
-            let start = std::time::Instant::now();
-            let mut sandbox = pool.take().unwrap();
-            taken.push(start.elapsed());
-            let start = std::time::Instant::now();
-            sandbox
-                .attach(&host, &plan(1000 + step * 250 + number, false))
-                .unwrap();
-            attached.push(start.elapsed());
-            kept.push(sandbox);
-        }
-        tell(
-            &format!("take, up to {} endpoints", (step + 1) * 250),
-            taken,
-        );
-        tell(
-            &format!("attach, up to {} endpoints", (step + 1) * 250),
-            attached,
-        );
-    }
-    let start = std::time::Instant::now();
-    kept.truncate(1);
-    eprintln!("drop 999: {:?}", start.elapsed());
 }
