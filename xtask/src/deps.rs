@@ -22,6 +22,7 @@ const TEST: &[Need] = &[
     ("skopeo", &["skopeo"]),
     ("umoci", &["umoci"]),
     ("openssl", &["openssl"]),
+    ("busybox", &["busybox-static"]),
     ("ps", &["procps"]),
     ("ip", &["iproute2"]),
     ("nsenter", &["util-linux"]),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// Largest padding a template may ask for, in characters.
 pub(crate) const MAX_PADDING: usize = 65_536;
-/// How long a client waits for the daemon it started to listen.
-pub(crate) const DAEMON_START: Duration = Duration::from_secs(10);
+/// How long a client waits for the daemon it started to listen. The daemon's death is seen at once; this is for one that
+/// takes over many containers, or starts on a very slow machine.
+pub(crate) const DAEMON_START: Duration = Duration::from_secs(120);
 /// Largest configuration, environment or label file that is read, in bytes.
 pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// Longest sequence of keys that detaches.
