@@ -1,5 +1,7 @@
 //! Pulling from a real registry on loopback.
 
+use std::time::Duration;
+
 use berth_testkit::archive::{Dialect, Image, Layer};
 use berth_testkit::registry::Registry;
 use berth_testkit::scratch::Scratch;
@@ -25,8 +27,11 @@ fn official_names_come_from_the_mirror() {
         .ok();
     assert_eq!(seen.stdout, "pulled\n");
     assert!(seen.stderr.contains("latest"), "progress is shown: {seen}");
+    // A whole distribution, by a daemon that was not optimized, among other tests.
     daemon
-        .docker("pull debian:bookworm-slim")
+        .command(Client::Docker, "pull debian:bookworm-slim")
+        .deadline(Duration::from_secs(300))
+        .run()
         .ok()
         .prints("Downloaded newer image");
     daemon
