@@ -13,6 +13,7 @@ use crate::containers::index::{ContainerHandle, Index};
 use crate::containers::lifecycle::Event;
 use crate::containers::monitors::Monitors;
 use crate::containers::owner::{Ask, Environment, Message};
+use crate::containers::phase::Phase;
 use crate::error::EngineError;
 use crate::events::Events;
 use crate::execs::{Execs, Sessions};
@@ -175,6 +176,13 @@ async fn recover(
     }
     let mut handles = Vec::with_capacity(found.len());
     for record in found {
+        // Whoever asked for the removal may have been told that it is done, and may have used the name again.
+        if matches!(record.phase, Phase::Removing { .. }) {
+            let handle = containers.adopt(record, None);
+            index.insert_vanishing(handle.clone());
+            handles.push(handle);
+            continue;
+        }
         match index.reserve(&record.name, &record.id) {
             Ok(reservation) => {
                 reservation.keep();
@@ -183,7 +191,7 @@ async fn recover(
                 tracing::error!(container = %record.id, %error, "two containers have one name; this one is found by its id");
             }
         }
-        let handle = containers.adopt(record);
+        let handle = containers.adopt(record, None);
         index.insert(handle.clone());
         handles.push(handle);
     }
@@ -202,9 +210,9 @@ async fn recover(
 async fn sweep(host: &Arc<host::Host>, images: &ImageStore, index: &Index) {
     let (host, images) = (Arc::clone(host), images.clone());
     let known: std::collections::HashSet<String> = index
-        .all()
+        .ids()
         .iter()
-        .map(|h| h.id().as_str().to_owned())
+        .map(|id| id.as_str().to_owned())
         .collect();
     let swept = tokio::task::spawn_blocking(move || {
         let stray = |root: std::path::PathBuf| -> Vec<std::path::PathBuf> {

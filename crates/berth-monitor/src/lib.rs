@@ -18,7 +18,9 @@ pub mod protocol;
 mod record;
 
 pub use error::{Failure, MonitorError, StartFailure};
-pub use handle::{Created, ExecStarted, MonitorHandle, connect, launch, launch_with};
+pub use handle::{
+    ATTACHED_AT_LAUNCH, Created, ExecStarted, MonitorHandle, Spares, connect, launch, launch_with,
+};
 pub use launch::{
     CONFIG_FILE, ConsoleSize, LAUNCH_FILE, LaunchRequest, RuntimeChoice, SOCKET_FILE,
 };

@@ -42,6 +42,11 @@ pub const RUNTIME_PROGRAM: Duration = Duration::from_secs(120);
 /// How much of an outside runtime's error output is kept.
 pub const MAX_RUNTIME_ERROR: u64 = 64 << 10;
 
+/// Monitors that wait for a container to make. Two, so that one command right after another finds one; each costs what
+/// an idle monitor does.
+pub const SPARES: usize = 2;
+/// How long after a launch new ones are made.
+pub const SPARE_DELAY: Duration = Duration::from_millis(8);
 /// Requests of a daemon that wait for one monitor.
 pub const MAX_PENDING_REQUESTS: usize = 256;
 /// Events that wait for the daemon's owner task; above this the connection is given up.

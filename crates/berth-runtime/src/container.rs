@@ -134,7 +134,7 @@ impl Container {
 
     /// Its status, found out now.
     pub fn status(&self) -> Status {
-        self.directory.status(&self.record)
+        self.directory.status(&self.record, self.cgroup.as_ref())
     }
 
     pub(crate) fn directory(&self) -> &StateDirectory {

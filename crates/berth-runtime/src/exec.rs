@@ -63,6 +63,11 @@ pub struct ExecProcess {
 /// The process becomes the caller's child, which the caller reaps; one that failed is reaped here.
 pub fn exec(request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
     let container = Container::load(&request.state_root, &request.id)?;
+    exec_in(&container, request)
+}
+
+/// As [`exec`], in a container that the caller has at hand.
+pub fn exec_in(container: &Container, request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
     match container.status() {
         Status::Running | Status::Created => {}
         Status::Paused if request.ignore_paused => {}

@@ -32,6 +32,6 @@ pub use cli::main;
 pub use container::{Container, remove_abandoned};
 pub use create::{CreateRequest, StdioRequest, create};
 pub use error::{RuntimeError, StartFailure};
-pub use exec::{ExecProcess, ExecRequest, exec, resize};
+pub use exec::{ExecProcess, ExecRequest, exec, exec_in, resize};
 pub use sources::RootSource;
 pub use state::{StateRecord, Status};

@@ -275,7 +275,8 @@ impl StateDirectory {
     }
 
     /// The status of the container with this record.
-    pub(crate) fn status(&self, record: &StateRecord) -> Status {
+    /// `group` is its control group, where the caller has that open.
+    pub(crate) fn status(&self, record: &StateRecord, group: Option<&Cgroup>) -> Status {
         if record.pid == 0 {
             // The creator holds the lock while it works; one that died leaves nothing to run.
             return if self.is_gate_locked() {
@@ -290,11 +291,14 @@ impl StateDirectory {
         if self.is_gate_locked() {
             return Status::Created;
         }
-        let frozen = record
-            .cgroup
-            .as_ref()
-            .and_then(|location| Cgroup::open(location).ok())
-            .and_then(|cgroup| cgroup.is_frozen().ok());
+        let frozen = match group {
+            Some(group) => group.is_frozen().ok(),
+            None => record
+                .cgroup
+                .as_ref()
+                .and_then(|location| Cgroup::open(location).ok())
+                .and_then(|cgroup| cgroup.is_frozen().ok()),
+        };
         if frozen == Some(true) {
             Status::Paused
         } else {
@@ -366,11 +370,11 @@ mod tests {
         directory.save(&record).unwrap();
         assert_eq!(directory.load().unwrap().unwrap().pid, pid);
         let lock = directory.lock_gate().unwrap();
-        assert_eq!(directory.status(&record), Status::Created);
+        assert_eq!(directory.status(&record, None), Status::Created);
         drop(lock);
-        assert_eq!(directory.status(&record), Status::Running);
+        assert_eq!(directory.status(&record, None), Status::Running);
         record.start_time += 1;
-        assert_eq!(directory.status(&record), Status::Stopped);
+        assert_eq!(directory.status(&record, None), Status::Stopped);
         directory.remove().unwrap();
         assert!(directory.load().unwrap().is_none());
     }

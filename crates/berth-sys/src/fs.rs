@@ -112,6 +112,28 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_bounded_from(&file, limit, &path.display().to_string())
 }
 
+/// Room for a first read of a file whose size is not known: most files of the kernel fit.
+const KERNEL_FILE: u64 = 4096;
+
+/// Reads a file of the kernel (procfs, cgroupfs), which has no size, in as few calls as it can be.
+pub fn read_kernel_file(path: &Path) -> Result<Vec<u8>> {
+    let attempt = || format!("read {}", path.display());
+    let mut content = Vec::with_capacity(KERNEL_FILE as usize);
+    // Not by the standard library's read_to_end of a file, which asks for a size and begins with few bytes.
+    let file = open(path, OpenOptions::new().read(true))?;
+    loop {
+        if content.len() == content.capacity() {
+            content.reserve(content.capacity());
+        }
+        let read = rustix::io::retry_on_intr(|| {
+            rustix::io::read(&file, rustix::buffer::spare_capacity(&mut content))
+        });
+        if read.attempt(attempt)? == 0 {
+            return Ok(content);
+        }
+    }
+}
+
 /// As [`read_bounded`], from an open descriptor; `name` is for the error text.
 pub fn read_bounded_from(file: impl AsFd, limit: u64, name: &str) -> Result<Vec<u8>> {
     let attempt = || format!("read {name}");
@@ -120,7 +142,12 @@ pub fn read_bounded_from(file: impl AsFd, limit: u64, name: &str) -> Result<Vec<
     if !metadata.is_file() {
         return Err(Error::invalid(attempt(), "not a regular file"));
     }
-    let mut content = Vec::new();
+    // In one call where the size is known, with room to see the end; files of the kernel say 0.
+    let size = match metadata.len() {
+        0 => KERNEL_FILE,
+        size => size.min(limit).saturating_add(1),
+    };
+    let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     (&file)
         .take(limit + 1)
         .read_to_end(&mut content)

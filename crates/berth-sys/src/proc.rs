@@ -152,7 +152,7 @@ pub fn parse_stat(text: &str) -> Option<ProcessStat> {
 /// The stat of process `pid`.
 pub fn stat(pid: i32) -> Result<ProcessStat> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
-    let content = fs::read(&path)?;
+    let content = fs::read_kernel_file(&path)?;
     parse_stat(&String::from_utf8_lossy(&content)).ok_or_else(|| {
         Error::invalid(
             format!("read {}", path.display()),

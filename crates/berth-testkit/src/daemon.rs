@@ -529,9 +529,12 @@ impl Daemon {
         let mut last = Vec::new();
         let gone = wait::within(wait::PATIENCE, || {
             let mut known = vec![self.pid()];
-            if self.engine == Engine::Docker {
-                known.extend(process::descendants(self.pid()));
+            let mut below = process::descendants(self.pid());
+            if self.engine == Engine::Berth {
+                // Monitors that wait for a container, and belong to none.
+                below.retain(|pid| process::name(*pid) == "berth-spare");
             }
+            known.extend(below);
             last = self.scope.leaks(&known);
             last.extend(self.container_directories());
             last.is_empty().then_some(())

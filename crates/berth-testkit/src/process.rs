@@ -54,6 +54,13 @@ pub fn children(pid: i32) -> Vec<i32> {
         .collect()
 }
 
+/// The name a process gives itself; empty when it is gone.
+pub fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .map(|name| name.trim_end().to_owned())
+        .unwrap_or_default()
+}
+
 /// All descendants of `pid`, without itself.
 pub fn descendants(pid: i32) -> Vec<i32> {
     let parents: Vec<(i32, i32)> = all()

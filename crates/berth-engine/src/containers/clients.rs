@@ -70,6 +70,15 @@ impl PendingClients {
         self.state().waiting.is_empty()
     }
 
+    /// Gives up to `limit` of those who wait, while others may still join them.
+    #[must_use]
+    pub fn take(&self, limit: usize) -> Vec<Client> {
+        let mut state = self.state();
+        state.waiting.retain(|client| !client.reply.is_closed());
+        let count = limit.min(state.waiting.len());
+        state.waiting.drain(..count).collect()
+    }
+
     /// The monitor is there: gives those who waited; later ones ask it themselves.
     #[must_use]
     pub fn connect(&self) -> Vec<Client> {

@@ -1,6 +1,7 @@
 //! Which containers there are, and what they are called.
 //!
-//! Owns names and their reservations. Readers get snapshots without asking an owner.
+//! Owns names and their reservations. Readers get snapshots without asking an owner. A container whose removal
+//! nobody has to wait for is hidden: not found and not listed, its name free, until it is gone or the removal fails.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,6 +42,8 @@ impl ContainerHandle {
 struct Content {
     handles: HashMap<ContainerId, ContainerHandle>,
     names: HashMap<String, ContainerId>,
+    /// Gone for everyone, and what is left of them is being cleared away.
+    vanishing: HashMap<ContainerId, ContainerHandle>,
 }
 
 /// All containers. Cheap to clone.
@@ -118,9 +121,39 @@ impl Index {
         self.write().handles.insert(handle.id.clone(), handle);
     }
 
+    /// Adds a container whose removal was under way when the daemon began: nobody finds it, and its name is free.
+    pub fn insert_vanishing(&self, handle: ContainerHandle) {
+        self.write().vanishing.insert(handle.id.clone(), handle);
+    }
+
+    /// Takes a container and its name out of sight, until [`Index::remove`] or [`Index::show`].
+    pub fn hide(&self, id: &ContainerId, name: &str) {
+        let mut content = self.write();
+        if let Some(handle) = content.handles.remove(id) {
+            content.vanishing.insert(id.clone(), handle);
+        }
+        if content.names.get(name) == Some(id) {
+            content.names.remove(name);
+        }
+    }
+
+    /// Brings a hidden container back, under its name where nobody has taken that meanwhile.
+    pub fn show(&self, id: &ContainerId, name: &str) {
+        let mut content = self.write();
+        let Some(handle) = content.vanishing.remove(id) else {
+            return;
+        };
+        content.handles.insert(id.clone(), handle);
+        content
+            .names
+            .entry(name.to_owned())
+            .or_insert_with(|| id.clone());
+    }
+
     /// Takes a container and its name out.
     pub fn remove(&self, id: &ContainerId, name: &str) {
         let mut content = self.write();
+        content.vanishing.remove(id);
         content.handles.remove(id);
         if content.names.get(name) == Some(id) {
             content.names.remove(name);
@@ -175,6 +208,18 @@ impl Index {
     #[must_use]
     pub fn all(&self) -> Vec<ContainerHandle> {
         self.read().handles.values().cloned().collect()
+    }
+
+    /// The ids of all containers of which something may be left, the hidden ones as well.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ContainerId> {
+        let content = self.read();
+        content
+            .handles
+            .keys()
+            .chain(content.vanishing.keys())
+            .cloned()
+            .collect()
     }
 
     /// How many there are.

@@ -70,6 +70,7 @@ use crate::events::EventKind;
 use crate::filters::Filters;
 use crate::limits;
 use crate::random;
+use crate::records::Ticket;
 
 /// The service. Cheap to clone.
 ///
@@ -130,7 +131,7 @@ impl Containers {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Makes a container. Durable when it answers.
+    /// Makes a container. Durable when it answers, unless it removes itself.
     ///
     /// # Errors
     /// `NotFound` when the image is not there, `Conflict` when the name is in use, `Invalid` for what makes
@@ -173,24 +174,36 @@ impl Containers {
         record.networks = attachments;
         // Refused now rather than at the start.
         monitors::log_settings(&host, &record).map_err(EngineError::from)?;
-        let ticket = self.environment.records.insert(&record).await?;
-        ticket.durable().await?;
+        let records = &self.environment.records;
+        let ticket = records.insert(&record).await?;
+        // One that removes itself is promised to nobody beyond the end of this daemon until it runs; whoever starts
+        // it is answered when this save is durable.
+        let unsaved = if record.spec.host.auto_remove && records.has_room() {
+            Some(ticket)
+        } else {
+            ticket.durable().await?;
+            None
+        };
         reservation.keep();
-        let handle = self.adopt(record.clone());
+        let handle = self.adopt(record.clone(), unsaved);
         self.environment.index.insert(handle);
         announce::of_record(&self.environment.events, &record, "create", &[]);
         Ok(Created { id, warnings })
     }
 
-    /// Starts the owner of a stored container.
-    pub(crate) fn adopt(&self, record: ContainerRecord) -> ContainerHandle {
+    /// Starts the owner of a stored container, or of one whose save is under way.
+    pub(crate) fn adopt(
+        &self,
+        record: ContainerRecord,
+        unsaved: Option<Ticket>,
+    ) -> ContainerHandle {
         let spec = &record.spec;
         let paths = self.environment.host.container_paths(
             &record.id,
             &spec.host.log,
             etc::is_private(&spec.host.network_mode),
         );
-        owner::start(self.environment.clone(), record, paths)
+        owner::start(self.environment.clone(), record, paths, unsaved)
     }
 
     fn reserve(

@@ -121,12 +121,20 @@ impl Life {
             assert!(damaged.is_empty(), "{damaged:?}");
             let mut handles = Vec::new();
             for record in found {
-                index
-                    .reserve(&record.name, &record.id)
-                    .expect("names are unique")
-                    .keep();
-                let handle = owner::start(environment.clone(), record, ContainerPaths::default());
-                index.insert(handle.clone());
+                let removing = matches!(record.phase, Phase::Removing { .. });
+                if !removing {
+                    index
+                        .reserve(&record.name, &record.id)
+                        .expect("names are unique")
+                        .keep();
+                }
+                let handle =
+                    owner::start(environment.clone(), record, ContainerPaths::default(), None);
+                if removing {
+                    index.insert_vanishing(handle.clone());
+                } else {
+                    index.insert(handle.clone());
+                }
                 handles.push(handle);
             }
             for handle in &handles {
@@ -201,7 +209,9 @@ impl Life {
                         None => h.view().is_running(),
                     }
                 });
-                if !moving && !behind {
+                let index = &self.environment.index;
+                let vanishing = index.ids().len() > index.len();
+                if !moving && !behind && !vanishing {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -269,6 +279,7 @@ fn run(acts: &[Act], seed: u32) {
                         environment.clone(),
                         record.clone(),
                         ContainerPaths::default(),
+                        None,
                     );
                     environment.index.insert(handle);
                 });

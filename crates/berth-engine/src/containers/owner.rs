@@ -122,12 +122,14 @@ struct Owner {
     removal_retry: Option<Timestamp>,
 }
 
-/// Starts the owner of a container whose record is on disk, and gives the way to ask it.
+/// Starts the owner of a container whose record is on disk, or on its way there (`unsaved`), and gives the way to
+/// ask it.
 #[must_use]
 pub fn start(
     environment: Environment,
     record: ContainerRecord,
     paths: ContainerPaths,
+    unsaved: Option<Ticket>,
 ) -> ContainerHandle {
     let (asks, ask_receiver) = mpsc::channel(limits::OWNER_QUEUE);
     let (messages, message_receiver) = mpsc::channel(limits::OWNER_SIGNALS);
@@ -156,7 +158,7 @@ pub fn start(
         queued: VecDeque::new(),
         performing: false,
         probing: None,
-        saved: None,
+        saved: unsaved,
         removal_retry: None,
     };
     tokio::spawn(supervise(owner, ask_receiver, message_receiver));
@@ -372,6 +374,14 @@ impl Owner {
                     &self.notes,
                     self.network.as_ref(),
                 )));
+                // After the save was handed over: a record of another container with this name follows it.
+                match &record.phase {
+                    Phase::Removing { unseen: true, .. } => {
+                        self.environment.index.hide(&self.id, &record.name);
+                    }
+                    Phase::Removing { .. } => {}
+                    _ => self.environment.index.show(&self.id, &record.name),
+                }
             }
             None => {
                 self.environment

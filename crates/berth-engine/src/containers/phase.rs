@@ -93,6 +93,9 @@ pub enum Phase {
     Removing {
         /// With its anonymous volumes.
         volumes: bool,
+        /// Whether it is gone for everyone already, and what is left of it is cleared away unseen.
+        #[serde(default)]
+        unseen: bool,
     },
     /// A removal failed; it is tried again.
     Dead {

@@ -41,6 +41,7 @@ pub type Loaded<T> = (Vec<T>, Vec<(String, SchemaError)>);
 pub struct Records {
     database: Arc<Database>,
     writer: Arc<Writer>,
+    path: Arc<Path>,
 }
 
 impl std::fmt::Debug for Records {
@@ -82,6 +83,7 @@ impl Records {
         Ok(Self {
             database,
             writer: Arc::new(writer),
+            path: path.into(),
         })
     }
 
@@ -89,6 +91,12 @@ impl Records {
     #[must_use]
     pub fn database(&self) -> Arc<Database> {
         Arc::clone(&self.database)
+    }
+
+    /// Whether new records would be taken: the disk is not nearly full.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        writer::has_room(&self.path)
     }
 
     /// Hands a container's first record over for writing.

@@ -211,9 +211,14 @@ impl Reserve {
     }
 
     fn has_room(&self) -> bool {
-        match statvfs(&self.path) {
-            Ok(facts) => facts.f_bavail.saturating_mul(facts.f_frsize) >= limits::DISK_MIN,
-            Err(_) => true,
-        }
+        has_room(&self.path)
+    }
+}
+
+/// Whether the disk that holds `path` is not nearly full.
+pub(super) fn has_room(path: &Path) -> bool {
+    match statvfs(path) {
+        Ok(facts) => facts.f_bavail.saturating_mul(facts.f_frsize) >= limits::DISK_MIN,
+        Err(_) => true,
     }
 }

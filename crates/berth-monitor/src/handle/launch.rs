@@ -1,14 +1,16 @@
 //! Finding a monitor, or making one.
 //!
-//! A monitor is born with two descriptors: its end of the first connection (as standard input) and its
-//! `monitor.json`, locked (as standard output). The lock lives as long as the monitor, so whoever finds the file
+//! A monitor is born with its end of the first connection, and is told there which container to make; with that comes
+//! its `monitor.json`, locked. The lock lives as long as the monitor, so whoever finds the file
 //! unlocked knows for sure that no monitor is there, be it starting, serving or ending.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -20,15 +22,91 @@ use crate::error::MonitorError;
 use crate::launch::{LAUNCH_FILE, LaunchRequest, SOCKET_FILE};
 use crate::limits;
 use crate::network::{LaunchDescriptors, NetworkLaunch};
-use crate::protocol::RunState;
+use crate::protocol::{FromDaemon, RunState, Streams, frame};
 use crate::record::EXIT_FILE;
 
 /// Between two looks at a monitor that lives but does not listen.
 const RETRY: Duration = Duration::from_millis(2);
 
+/// Monitors that are executed already and wait to be told of a container, so that a launch does not wait for the start of
+/// a program. Cheap to clone.
+///
+/// One that is not needed ends with the connection to its daemon. It holds nothing of any container.
+#[derive(Debug, Clone)]
+pub struct Spares {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    executable: PathBuf,
+    root: PathBuf,
+    ready: Mutex<Vec<StdUnixStream>>,
+    refilling: AtomicBool,
+}
+
+impl Spares {
+    /// None yet. `executable` is run as `berth monitor --dir <root>` and should be a sealed view of this program
+    /// ([`berth_sys::executable::SealedExecutable::path`]); `root` is the directory of the bundles, shown in lists of
+    /// processes.
+    #[must_use]
+    pub fn new(executable: PathBuf, root: PathBuf) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                executable,
+                root,
+                ready: Mutex::new(Vec::new()),
+                refilling: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    fn ready(&self) -> std::sync::MutexGuard<'_, Vec<StdUnixStream>> {
+        self.inner
+            .ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes new ones in place of those that were taken, a moment later, so as not to be in the way of what was just launched.
+    pub fn refill(&self) {
+        if self.inner.refilling.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let spares = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(limits::SPARE_DELAY).await;
+            // Before the count: a launch that takes one from here on asks again.
+            spares.inner.refilling.store(false, Ordering::Release);
+            while spares.ready().len() < limits::SPARES {
+                // Without spares a launch makes its own, and tells what is wrong.
+                let Ok(fresh) = execute(&spares.inner.executable, &spares.inner.root) else {
+                    return;
+                };
+                spares.ready().push(fresh);
+            }
+        });
+    }
+
+    /// As [`launch_with`], by a monitor that waits, where there is one. `attach` are connected before the program runs: their
+    /// streams, and the monitor's ends of the sockets.
+    ///
+    /// # Errors
+    /// As [`launch_with`].
+    pub async fn launch(
+        &self,
+        request: &LaunchRequest,
+        descriptors: LaunchDescriptors,
+        attach: Vec<(Streams, OwnedFd)>,
+    ) -> Result<(MonitorHandle, Created), MonitorError> {
+        let waiting = self.ready().pop();
+        let made = || execute(&self.inner.executable, &self.inner.root);
+        launch_by(waiting, made, request, descriptors, attach).await
+    }
+}
+
 /// Starts a monitor, which creates the container; with `request.start` also its program. `executable` is run as
-/// `berth monitor --dir <bundle>` and should be a sealed view of this program
-/// ([`berth_sys::executable::SealedExecutable::path`]). `config.json` must be in the bundle already.
+/// `berth monitor --dir <directory>`. `config.json` must be in the bundle already.
 ///
 /// # Errors
 /// [`MonitorError::Refused`] when the container could not be created or started; the exit record then says the same and
@@ -49,39 +127,48 @@ pub async fn launch_with(
     request: &LaunchRequest,
     descriptors: LaunchDescriptors,
 ) -> Result<(MonitorHandle, Created), MonitorError> {
+    let made = || execute(executable, &request.bundle);
+    launch_by(None, made, request, descriptors, Vec::new()).await
+}
+
+/// Who can be attached by a launch.
+pub const ATTACHED_AT_LAUNCH: usize = limits::MAX_FRAME_DESCRIPTORS - 1;
+
+/// Launches by the monitor that is `waiting`, if it lives, else by one that is `made`.
+async fn launch_by(
+    waiting: Option<StdUnixStream>,
+    made: impl FnOnce() -> Result<StdUnixStream, MonitorError>,
+    request: &LaunchRequest,
+    network: LaunchDescriptors,
+    attach: Vec<(Streams, OwnedFd)>,
+) -> Result<(MonitorHandle, Created), MonitorError> {
     let directory = request.bundle.as_path();
     let lock = prepare(directory, request)?;
-    let (ours, theirs) = StdUnixStream::pair().map_err(super::socket_error)?;
-    send_ahead(&ours, request, descriptors)?;
-    let mut command = tokio::process::Command::new(executable);
-    command
-        .arg0("berth")
-        .arg("monitor")
-        .arg("--dir")
-        .arg(directory)
-        .env_clear()
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::from(lock))
-        .stderr(Stdio::null())
-        .kill_on_drop(false);
-    // An outside runtime looks for its helpers, and finds its user's directories, by these.
-    for name in ["PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    let mut child = command.spawn().map_err(|error| {
-        berth_sys::Error::new(
-            format!("execute the monitor of {}", directory.display()),
-            error,
-        )
-    })?;
-    // Closes our copies of the monitor's descriptors, so that its end is seen.
-    drop(command);
-    // Reaped as soon as it ends; when this daemon goes first, it is somebody else's child.
-    tokio::spawn(async move { child.wait().await });
-    ours.set_nonblocking(true).map_err(super::socket_error)?;
-    let stream = UnixStream::from_std(ours).map_err(super::socket_error)?;
+    let (streams, sockets): (Vec<Streams>, Vec<OwnedFd>) = attach.into_iter().unzip();
+    let order = frame::encode(
+        &FromDaemon::Launch {
+            directory: directory.to_owned(),
+            attach: streams,
+        },
+        1 + sockets.len(),
+    )?;
+    let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(lock.as_fd())
+        .chain(sockets.iter().map(AsFd::as_fd))
+        .collect();
+    let told = |stream: StdUnixStream| {
+        berth_sys::socket::send(&stream, &order, &descriptors).map(|()| stream)
+    };
+    // One that has died meanwhile does not take the order.
+    let stream = match waiting.map(told) {
+        Some(Ok(stream)) => stream,
+        _ => told(made()?)?,
+    };
+    send_network(&stream, request, network)?;
+    drop(descriptors);
+    // With them go our copies, so that the monitor's end is seen.
+    drop((lock, sockets));
+    stream.set_nonblocking(true).map_err(super::socket_error)?;
+    let stream = UnixStream::from_std(stream).map_err(super::socket_error)?;
     let opening = Connection::open(stream, directory.to_owned());
     match tokio::time::timeout(limits::ANSWER_WAIT, opening).await {
         Ok(Ok(Opening::Ready(connection))) => {
@@ -107,8 +194,9 @@ pub async fn launch_with(
     }
 }
 
-/// Sends descriptors before the first frame, each group with one byte. The monitor knows their number from its request.
-fn send_ahead(
+/// Sends the descriptors of the network after the order, each group with one byte. The monitor knows their number from its
+/// request.
+fn send_network(
     socket: &StdUnixStream,
     request: &LaunchRequest,
     descriptors: LaunchDescriptors,
@@ -128,6 +216,34 @@ fn send_ahead(
         berth_sys::socket::send(socket, &[0], group)?;
     }
     Ok(())
+}
+
+/// Executes a monitor, which waits for its order on the other end.
+fn execute(executable: &Path, root: &Path) -> Result<StdUnixStream, MonitorError> {
+    let (ours, theirs) = StdUnixStream::pair().map_err(super::socket_error)?;
+    let mut command = tokio::process::Command::new(executable);
+    command
+        .arg0("berth")
+        .arg("monitor")
+        .arg("--dir")
+        .arg(root)
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(false);
+    // An outside runtime looks for its helpers, and finds its user's directories, by these.
+    for name in ["PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    let mut child = command.spawn().map_err(|error| {
+        berth_sys::Error::new(format!("execute a monitor for {}", root.display()), error)
+    })?;
+    // Reaped as soon as it ends; when this daemon goes first, it is somebody else's child.
+    tokio::spawn(async move { child.wait().await });
+    Ok(ours)
 }
 
 /// Clears what an earlier run left and writes the request; the file is returned locked.

@@ -28,7 +28,7 @@ use crate::protocol::{ExecRequest, MonitorEvent, Reply, Request, Status, Streams
 use connection::Connection;
 
 pub(crate) use launch::is_locked;
-pub use launch::{connect, launch, launch_with};
+pub use launch::{ATTACHED_AT_LAUNCH, Spares, connect, launch, launch_with};
 
 /// What a launch brings.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -215,14 +215,16 @@ impl Backend {
                 container,
                 state_root,
             } => {
-                let made = berth_runtime::exec(ExecRequest {
+                let container = Self::container(container)?;
+                let request = ExecRequest {
                     state_root: state_root.clone(),
-                    id: Self::container(container)?.id().to_owned(),
+                    id: container.id().to_owned(),
                     process,
                     stdio: stdio(ends),
                     preserve_descriptors: 0,
                     ignore_paused: false,
-                })?;
+                };
+                let made = berth_runtime::exec_in(container, request)?;
                 let ExecProcess {
                     pid,
                     pidfd,

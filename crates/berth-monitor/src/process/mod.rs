@@ -23,7 +23,6 @@ mod session;
 mod setup;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use salvage::salvage;
@@ -31,22 +30,23 @@ pub use salvage::salvage;
 /// The role `berth monitor`. `arguments` are those after the word `monitor`: `--dir DIR`, or `--compress`
 /// for the child that compresses a rotated log.
 ///
-/// Standard input is the connection of the daemon that launches it, standard output the locked `DIR/monitor.json`; see
-/// [`crate::launch`]. There is nobody to tell errors to but that daemon and the exit record.
+/// Standard input is the connection of the daemon that launches it, and tells it which container to make; `DIR`, the
+/// directory of all containers' run-time directories, is for those who look at lists of processes. There is nobody to
+/// tell errors to but that daemon and the exit record.
 #[must_use]
 pub fn main(arguments: &[OsString]) -> ExitCode {
     let mut words = arguments.iter();
-    let directory = match (words.next(), words.next(), words.next()) {
+    match (words.next(), words.next(), words.next()) {
         (Some(word), None, None) if word == "--compress" => {
             return match crate::log::compress_standard_input() {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             };
         }
-        (Some(word), Some(directory), None) if word == "--dir" => PathBuf::from(directory),
+        (Some(word), Some(_), None) if word == "--dir" => {}
         _ => return ExitCode::from(2),
-    };
-    match setup::run(directory) {
+    }
+    match setup::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

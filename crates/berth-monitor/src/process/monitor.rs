@@ -18,7 +18,7 @@ use super::setup::now;
 use crate::error::{Failure, MonitorError};
 use crate::limits;
 use crate::log::{LogWriter, StreamKind};
-use crate::protocol::{ExecStatus, FromMonitor, MonitorEvent, RunState, Status, VERSION};
+use crate::protocol::{ExecStatus, FromMonitor, MonitorEvent, RunState, Status, Streams, VERSION};
 
 /// What the set-up hands over.
 pub(super) struct Parts {
@@ -117,10 +117,18 @@ impl Monitor {
     }
 
     /// Takes up the connection of the launch: tells the outcome, after a start at once if that was asked for.
-    pub(super) fn adopt(&mut self, link: Link) -> Result<(), MonitorError> {
+    /// Those who come with the launch are attached before.
+    pub(super) fn adopt(
+        &mut self,
+        link: Link,
+        clients: Vec<(Streams, OwnedFd)>,
+    ) -> Result<(), MonitorError> {
         let key = self.links.next_key();
         self.poll.add(link.socket(), Token::Link(key))?;
         self.links.insert(link);
+        for (streams, socket) in clients {
+            self.attach(streams, Some(socket))?;
+        }
         if self.start_at_once
             && let Err(error) = self.start()
         {

@@ -24,7 +24,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Takes the descriptors that the daemon has sent ahead of everything else.
+    /// Takes the descriptors that the daemon sends right after its order.
     pub(super) fn receive(
         link: impl AsFd,
         launch: &NetworkLaunch,

@@ -31,7 +31,7 @@ impl Monitor {
         let Received { body, descriptors } = received;
         self.tidy_later();
         let (number, result) = match frame::decode::<FromDaemon>(&body) {
-            Ok(FromDaemon::Hello { .. }) => return,
+            Ok(FromDaemon::Hello { .. } | FromDaemon::Launch { .. }) => return,
             Ok(FromDaemon::Request {
                 number,
                 request: Request::Start,
@@ -176,7 +176,11 @@ impl Monitor {
             .ok_or_else(|| MonitorError::State(format!("exec {id} is not running")))
     }
 
-    fn attach(&mut self, streams: Streams, stream: Option<OwnedFd>) -> Result<(), MonitorError> {
+    pub(super) fn attach(
+        &mut self,
+        streams: Streams,
+        stream: Option<OwnedFd>,
+    ) -> Result<(), MonitorError> {
         let stream = stream.ok_or_else(|| {
             MonitorError::Protocol("an attach request came without a stream".into())
         })?;

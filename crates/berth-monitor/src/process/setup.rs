@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use berth_sys::{process, signal};
 use berth_types::Timestamp;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use super::backend::{self, Backend};
-use super::link::Link;
+use super::link::{Link, Received};
 use super::monitor::Monitor;
 use super::network::Network;
 use super::poll::{Poll, Slab, Token};
@@ -17,23 +19,31 @@ use crate::error::MonitorError;
 use crate::launch::{CONFIG_FILE, LaunchRequest, SOCKET_FILE};
 use crate::limits;
 use crate::log::{Compression, LogWriter};
-use crate::protocol::FromMonitor;
+use crate::protocol::{FromDaemon, FromMonitor, Streams, frame};
 use crate::record::ExitRecord;
 
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: i32 = 16;
 
-/// Lives a monitor's life.
-pub(super) fn run(directory: PathBuf) -> Result<(), MonitorError> {
-    let inherited = detach()?;
-    let mut link = Link::new(inherited.link);
+/// Lives a monitor's life, which begins when it is told of its container.
+pub(super) fn run() -> Result<(), MonitorError> {
+    let mut link = Link::new(detach()?);
+    let Some(order) = await_order(&mut link)? else {
+        return Ok(());
+    };
+    let _ = rustix::thread::set_name(c"berth-monitor");
+    let Order {
+        directory,
+        lock,
+        clients,
+    } = order;
     let request = match LaunchRequest::load(&directory) {
         Ok(request) => request,
         Err(error) => return fail(&directory, &mut link, &error),
     };
-    match prepare(&directory, request, inherited.lock, &link) {
+    match prepare(&directory, request, lock, &link) {
         Ok(mut monitor) => {
-            let lived = monitor.adopt(link).and_then(|()| monitor.run());
+            let lived = monitor.adopt(link, clients).and_then(|()| monitor.run());
             if let Err(error) = &lived {
                 monitor.abandon(error);
             }
@@ -43,14 +53,50 @@ pub(super) fn run(directory: PathBuf) -> Result<(), MonitorError> {
     }
 }
 
-struct Inherited {
-    link: OwnedFd,
+/// What the daemon wants.
+struct Order {
+    directory: PathBuf,
     lock: OwnedFd,
+    clients: Vec<(Streams, OwnedFd)>,
+}
+
+/// Waits for the order, which may come long after: a daemon keeps a monitor ready. `None` when it went away without one.
+fn await_order(link: &mut Link) -> Result<Option<Order>, MonitorError> {
+    loop {
+        while let Some(Received { body, descriptors }) = link.receive() {
+            let mut descriptors = descriptors.into_iter();
+            match (frame::decode::<FromDaemon>(&body)?, descriptors.next()) {
+                (FromDaemon::Launch { directory, attach }, Some(lock)) => {
+                    return Ok(Some(Order {
+                        directory,
+                        lock,
+                        clients: attach.into_iter().zip(descriptors).collect(),
+                    }));
+                }
+                (FromDaemon::Hello { .. }, _) => {}
+                _ => {
+                    return Err(MonitorError::Protocol(
+                        "a monitor without a container was asked for something else".into(),
+                    ));
+                }
+            }
+        }
+        if link.is_dead() {
+            return Ok(None);
+        }
+        let mut list = [PollFd::new(link.socket(), PollFlags::IN)];
+        match rustix::event::poll(&mut list, None) {
+            Ok(_) | Err(Errno::INTR) => link.ready(true, false, false),
+            Err(error) => {
+                return Err(berth_sys::Error::new("wait for the daemon's order", error).into());
+            }
+        }
+    }
 }
 
 /// Makes this process nobody's: own session, no signal but SIGKILL and those of a defect, standard descriptors on
 /// `/dev/null`, orphans of the container become our children.
-fn detach() -> Result<Inherited, MonitorError> {
+fn detach() -> Result<OwnedFd, MonitorError> {
     // Ended children are told by their signal, which the daemon may have been started without.
     signal::forget_inherited()?;
     signal::block_all()?;
@@ -58,16 +104,15 @@ fn detach() -> Result<Inherited, MonitorError> {
     let _ = rustix::process::setsid();
     process::set_child_subreaper(true)?;
     berth_sys::memory::tune_small();
-    let _ = rustix::thread::set_name(c"berth-monitor");
+    let _ = rustix::thread::set_name(c"berth-spare");
     let _ = rustix::process::chdir("/");
     let link = process::duplicate_inherited(0)?;
-    let lock = process::duplicate_inherited(1)?;
     let mut options = std::fs::OpenOptions::new();
     let null = berth_sys::fs::open(Path::new("/dev/null"), options.read(true).write(true))?;
     for number in 0..=2 {
         process::place_descriptor(null.as_fd(), number)?;
     }
-    Ok(Inherited { link, lock })
+    Ok(link)
 }
 
 /// Nothing was made: leaves the record and tells the daemon.

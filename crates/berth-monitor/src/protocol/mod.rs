@@ -6,6 +6,8 @@
 
 pub mod frame;
 
+use std::path::PathBuf;
+
 use berth_types::Timestamp;
 use oci_spec::runtime::{LinuxResources, Process};
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,15 @@ pub enum FromDaemon {
     Hello {
         /// [`VERSION`] of the daemon.
         version: u32,
+    },
+    /// Make the container of this directory. Only as the first message to a monitor that was just executed, or
+    /// waits since; comes with the locked `monitor.json`, then one stream socket for each of `attach`.
+    Launch {
+        /// The container's runtime directory.
+        directory: PathBuf,
+        /// Who is attached before the program runs.
+        #[serde(default)]
+        attach: Vec<Streams>,
     },
     /// A request, answered by [`FromMonitor::Answer`] with the same number. Answers may come in another order.
     Request {

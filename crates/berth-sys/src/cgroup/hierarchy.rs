@@ -58,11 +58,13 @@ impl Hierarchy {
     /// When these cannot be read, or no hierarchy is mounted.
     pub fn probe() -> Result<Self, CgroupError> {
         let read = |path: &str| {
-            std::fs::read_to_string(path).map_err(|source| CgroupError::Io {
-                attempt: "read",
-                path: PathBuf::from(path),
-                source,
-            })
+            crate::fs::read_kernel_file(Path::new(path))
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .map_err(|error| CgroupError::Io {
+                    attempt: "read",
+                    path: PathBuf::from(path),
+                    source: error.into(),
+                })
         };
         let mut hierarchy =
             Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)?;

@@ -74,7 +74,7 @@ fn settle(draft: Draft) -> Result<Step, Refusal> {
     if draft.record.spec.host.auto_remove {
         // A daemon that finds an earlier record of it comes to the same end: what was started and does not run
         // is removed.
-        draft.removing(true).durability(Durability::Soon).done()
+        draft.vanishing().durability(Durability::Soon).done()
     } else {
         draft.phase(Phase::Exited).done()
     }

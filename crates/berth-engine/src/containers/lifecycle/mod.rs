@@ -498,9 +498,24 @@ impl Draft {
         self
     }
 
+    /// Towards its removal, of which those who asked are told when it is done.
     fn removing(mut self, volumes: bool) -> Self {
-        self.record.phase = Phase::Removing { volumes };
+        self.record.phase = Phase::Removing {
+            volumes,
+            unseen: false,
+        };
         self.effect(Effect::Remove { volumes })
+    }
+
+    /// Gone, since it was to go by itself: nobody has to wait until its files are. From the saved intent, or from any
+    /// earlier record of a container that removes itself, a daemon comes to the same end.
+    fn vanishing(mut self) -> Self {
+        self.record.phase = Phase::Removing {
+            volumes: true,
+            unseen: true,
+        };
+        self.news(News::Destroyed)
+            .effect(Effect::Remove { volumes: true })
     }
 }
 
@@ -563,16 +578,13 @@ fn outcome_step(
             draft.record.last.exit_code = *exit_code;
             draft.record.last.error.clone_from(message);
             draft.record.last.oom_killed = false;
-            let removal = match &record.phase {
+            match &record.phase {
                 Phase::Stopping {
                     then: AfterStop::Remove { volumes },
                     ..
-                } => Some(*volumes),
-                _ => record.spec.host.auto_remove.then_some(true),
-            };
-            match removal {
-                Some(volumes) => draft.removing(volumes).done(),
-                None => draft.phase(Phase::Exited).done(),
+                } => draft.removing(*volumes).done(),
+                _ if record.spec.host.auto_remove => draft.vanishing().done(),
+                _ => draft.phase(Phase::Exited).done(),
             }
         }
         (Outcome::SignalSent { signal }, phase) if phase.is_running() => draft
@@ -670,13 +682,18 @@ fn outcome_step(
             }
             draft.done()
         }
-        (Outcome::Removed, Phase::Removing { .. }) => Ok(Step {
+        // The intent is on disk, and a daemon that finds it does the same again, unseen.
+        (Outcome::Removed, Phase::Removing { unseen, .. }) => Ok(Step {
             record: None,
             effects: Vec::new(),
-            news: vec![News::Destroyed],
-            durability: Durability::Now,
+            news: if *unseen {
+                Vec::new()
+            } else {
+                vec![News::Destroyed]
+            },
+            durability: Durability::Soon,
         }),
-        (Outcome::RemovalFailed { reason }, Phase::Removing { volumes }) => {
+        (Outcome::RemovalFailed { reason }, Phase::Removing { volumes, .. }) => {
             let phase = Phase::Dead {
                 volumes: *volumes,
                 reason: reason.clone(),

@@ -16,9 +16,9 @@ pub(super) fn apply(
     now: Timestamp,
 ) -> Result<Step, Refusal> {
     match &record.phase {
-        Phase::Removing { volumes } => Draft::of(record)
+        Phase::Removing { volumes, .. } => Draft::of(record)
             .effect(Effect::ReleaseRun)
-            .removing(*volumes)
+            .effect(Effect::Remove { volumes: *volumes })
             .done(),
         Phase::Dead { .. } => match observation {
             Observation::Nothing => Err(Refusal::Stale),
@@ -166,7 +166,7 @@ fn absent(
         }
         // Ended, to be removed, and the removal was not begun.
         Phase::Exited if record.spec.host.auto_remove => {
-            release(Draft::of(record).removing(true).done())
+            release(Draft::of(record).vanishing().done())
         }
         _ => match observation {
             Observation::Prepared => Draft::of(record)

@@ -31,7 +31,14 @@ fn phases() -> Vec<Phase> {
         stopping(Some(pid), true, AfterStop::Remove { volumes: false }),
         Phase::Exited,
         Phase::Backoff { due: at(20) },
-        Phase::Removing { volumes: false },
+        Phase::Removing {
+            volumes: false,
+            unseen: false,
+        },
+        Phase::Removing {
+            volumes: true,
+            unseen: true,
+        },
         Phase::Dead {
             volumes: false,
             reason: "busy".to_owned(),

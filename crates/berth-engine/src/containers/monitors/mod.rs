@@ -7,20 +7,22 @@ mod joining;
 mod preparing;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_image::ImageStore;
 use berth_monitor::{
     ConsoleSize, ExecRequest, LaunchDescriptors, LaunchRequest, MonitorError, MonitorEvent,
-    MonitorHandle, NetworkLaunch, RunState,
+    MonitorHandle, NetworkLaunch, RunState, Spares,
 };
 use berth_sys::executable::SealedExecutable;
 use berth_types::{ContainerId, ErrorKind, Signal};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::clients::PendingClients;
 use super::index::Index;
@@ -45,7 +47,9 @@ pub use preparing::log_settings;
 #[derive(Debug)]
 pub struct Monitors {
     core: Arc<Core>,
-    executable: SealedExecutable,
+    /// What the spares are executed from.
+    _executable: SealedExecutable,
+    spares: Spares,
     handles: Mutex<HashMap<ContainerId, MonitorHandle>>,
     launches: Semaphore,
     blocking: Semaphore,
@@ -89,6 +93,8 @@ impl Monitors {
                 let kind = e.kind();
                 EngineError::failed("make a sealed view of the executable", kind, e)
             })?;
+        let spares = Spares::new(executable.path(), host.exec_root().join("containers"));
+        spares.refill();
         Ok(Self {
             core: Arc::new(Core {
                 host,
@@ -97,7 +103,8 @@ impl Monitors {
                 lookups: Lookups::default(),
                 networks,
             }),
-            executable,
+            _executable: executable,
+            spares,
             handles: Mutex::new(HashMap::new()),
             launches: Semaphore::new(limits::LAUNCHES_AT_ONCE),
             blocking: Semaphore::new(limits::BLOCKING_AT_ONCE),
@@ -135,23 +142,32 @@ impl Monitors {
     ) -> Result<Run, LaunchError> {
         let _place = self.launches.acquire().await;
         let (mut request, joined) = self.prepare(record).await?;
-        // With nobody waiting, making and starting is one message.
+        // Those who wait are attached by the same message that makes the container and starts it.
+        let mut replies = Vec::new();
+        let mut attach = Vec::new();
+        for client in clients.take(berth_monitor::ATTACHED_AT_LAUNCH) {
+            let (ours, theirs) = stream_pair()?;
+            attach.push((streams(client.streams), theirs));
+            replies.push((client.reply, ours));
+        }
         request.start = clients.is_empty();
         let network = joined.as_ref().map(|j| Arc::clone(&j.run));
         let descriptors =
             joined.map_or_else(LaunchDescriptors::default, |j| describe(&mut request, j));
-        let launched =
-            berth_monitor::launch_with(&self.executable.path(), &request, descriptors).await;
+        let launched = self.spares.launch(&request, descriptors, attach).await;
+        self.spares.refill();
         let (handle, created) = match launched {
             Ok(launched) => launched,
-            Err(error) => return self.over_already(&request.bundle, &error).await,
+            Err(error) => {
+                let over = self.over_already(&request.bundle, &error).await?;
+                connect(replies);
+                return Ok(over);
+            }
         };
+        connect(replies);
         let started: Result<(), MonitorError> = async {
             if !created.started {
-                for client in clients.connect() {
-                    if client.reply.is_closed() {
-                        continue;
-                    }
+                for client in clients.take(usize::MAX) {
                     let stream = handle.attach(streams(client.streams)).await?;
                     let _ = client.reply.send(stream);
                 }
@@ -165,13 +181,13 @@ impl Monitors {
             return self.over_already(&request.bundle, &error).await;
         }
         let at = clock::now();
-        // Those who came after the list was taken, or while nobody was waiting.
+        self.handles().insert(record.id.clone(), handle.clone());
+        // Those who came while it was starting.
         for client in clients.connect() {
             if let Ok(stream) = handle.attach(streams(client.streams)).await {
                 let _ = client.reply.send(stream);
             }
         }
-        self.handles().insert(record.id.clone(), handle.clone());
         Ok(Run {
             pid: u32::try_from(created.pid).unwrap_or(0),
             at,
@@ -322,6 +338,24 @@ async fn end(handle: &MonitorHandle) {
         .is_err()
     {
         tracing::debug!(directory = %handle.directory().display(), "a monitor does not end");
+    }
+}
+
+/// A stream for a client, and the monitor's end of it.
+fn stream_pair() -> Result<(UnixStream, OwnedFd), LaunchError> {
+    let fail = |e: &(dyn std::error::Error + 'static)| {
+        surroundings::failed("make a stream for a client", ErrorKind::Internal, e)
+    };
+    let (ours, theirs) = StdUnixStream::pair().map_err(|e| fail(&e))?;
+    ours.set_nonblocking(true).map_err(|e| fail(&e))?;
+    let ours = UnixStream::from_std(ours).map_err(|e| fail(&e))?;
+    Ok((ours, theirs.into()))
+}
+
+/// Hands streams to those who wait for them.
+fn connect(replies: Vec<(oneshot::Sender<UnixStream>, UnixStream)>) {
+    for (reply, stream) in replies {
+        let _ = reply.send(stream);
     }
 }
 
