@@ -140,14 +140,14 @@ fn has_resolver(record: &ContainerRecord) -> bool {
         .any(|name| !matches!(name.as_str(), "bridge" | "host" | "none"))
 }
 
+/// Ports to publish, and those that are exposed only.
+pub type Ports = (Vec<ports::PortRequest>, Vec<(u16, Protocol)>);
+
 /// Ports asked for, those of `-P` included.
 ///
 /// # Errors
 /// For what is no port.
-pub fn ports_of(
-    config: &ContainerConfig,
-    host: &HostSettings,
-) -> Result<(Vec<ports::PortRequest>, Vec<(u16, Protocol)>), EngineError> {
+pub fn ports_of(config: &ContainerConfig, host: &HostSettings) -> Result<Ports, EngineError> {
     let mut wanted = Vec::new();
     let mut exposed = Vec::new();
     for text in &config.exposed_ports {

@@ -9,6 +9,7 @@
 //! changes nothing for who runs.
 
 mod book;
+mod change;
 mod default_bridge;
 mod endpoint;
 mod ground;

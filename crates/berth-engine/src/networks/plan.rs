@@ -1,5 +1,7 @@
 //! From a request to a record: names, drivers and addresses checked, subnets chosen. Pure; sentences are Docker's.
 
+mod asked;
+
 use std::net::IpAddr;
 
 use berth_net::address::{Pool, Pools, Prefix, SubnetAddresses, Taken};
@@ -8,22 +10,22 @@ use indexmap::IndexMap;
 
 use super::options::{DriverOptions, GatewayMode, IpvlanMode, parse_truth};
 use super::record::{Driver, NetworkRecord, PREDEFINED, SubnetRecord};
-use super::request::{NetworkCreateRequest, SubnetRequest};
+use super::request::NetworkCreateRequest;
 use super::settings::NetworkSettings;
 use crate::error::EngineError;
 use crate::limits;
 
 /// What a plan is made against.
 #[derive(Debug)]
-pub struct Situation<'a> {
+pub(super) struct Situation<'a> {
     /// Every network there is.
-    pub networks: Vec<&'a NetworkRecord>,
+    pub(super) networks: Vec<&'a NetworkRecord>,
     /// Ranges that routes and addresses of the host use.
-    pub host: &'a [Taken],
+    pub(super) host: &'a [Taken],
     /// Pools subnets are chosen from, IPv6 ones included.
-    pub pools: &'a Pools,
+    pub(super) pools: &'a Pools,
     /// Settings of the daemon.
-    pub settings: &'a NetworkSettings,
+    pub(super) settings: &'a NetworkSettings,
 }
 
 fn invalid(text: impl Into<String>) -> EngineError {
@@ -36,7 +38,7 @@ fn cut(text: &str) -> String {
 
 /// The pools of these settings, with the host's own IPv6 pool where none is set.
 #[must_use]
-pub fn pools(settings: &NetworkSettings, own_ipv6: Pool) -> Pools {
+pub(super) fn pools(settings: &NetworkSettings, own_ipv6: Pool) -> Pools {
     let mut pools: Vec<Pool> = if settings.default_address_pools.is_empty() {
         Pools::default().iter().copied().collect()
     } else {
@@ -52,7 +54,7 @@ pub fn pools(settings: &NetworkSettings, own_ipv6: Pool) -> Pools {
 ///
 /// # Errors
 /// When the request makes no sense, or clashes with what there is.
-pub fn network(
+pub(super) fn network(
     request: &NetworkCreateRequest,
     id: NetworkId,
     now: Timestamp,
@@ -136,7 +138,7 @@ pub fn network(
     }
     let mut asked = match source {
         Some(source) => source.subnets.clone(),
-        None => checked_subnets(&request.ipam.subnets, ipv6)?,
+        None => asked::checked_subnets(&request.ipam.subnets, ipv6)?,
     };
     if record.config_only {
         record.subnets = asked;
@@ -283,151 +285,6 @@ fn family(
     }
 }
 
-/// Reads the subnets of a request. All that is wrong is told at once, as Docker does.
-fn checked_subnets(asked: &[SubnetRequest], ipv6: bool) -> Result<Vec<SubnetRecord>, EngineError> {
-    if asked.len() > limits::NETWORK_SUBNETS_MAX {
-        return Err(invalid("too many subnets"));
-    }
-    let mut errors = Vec::new();
-    let mut subnets = Vec::new();
-    for request in asked {
-        match checked_subnet(request, ipv6) {
-            Ok(Some(subnet)) => subnets.push(subnet),
-            Ok(None) => {}
-            Err(mut found) => errors.append(&mut found),
-        }
-    }
-    if errors.is_empty() {
-        Ok(subnets)
-    } else {
-        Err(invalid(format!(
-            "invalid network config:\n{}",
-            errors.join("\n")
-        )))
-    }
-}
-
-fn checked_subnet(
-    request: &SubnetRequest,
-    ipv6: bool,
-) -> Result<Option<SubnetRecord>, Vec<String>> {
-    if request.subnet.is_empty() {
-        let told = !request.ip_range.is_empty()
-            || !request.gateway.is_empty()
-            || !request.auxiliary.is_empty();
-        return if told {
-            Err(vec![
-                "invalid subnet : subnet is required with ip-range, gateway or auxiliary addresses"
-                    .to_owned(),
-            ])
-        } else {
-            Ok(None)
-        };
-    }
-    let Ok(subnet) = request.subnet.parse::<Prefix>() else {
-        return Err(vec![format!(
-            "invalid subnet {}: invalid CIDR block notation",
-            cut(&request.subnet)
-        )]);
-    };
-    if !subnet.is_ipv4() && !ipv6 {
-        return Ok(None);
-    }
-    let mut errors = Vec::new();
-    let family = if subnet.is_ipv4() { 4 } else { 6 };
-    if !subnet.is_network() {
-        errors.push(format!(
-            "invalid subnet {subnet}: it should be {}",
-            subnet.network()
-        ));
-    }
-    let multicast = subnet.address().is_multicast();
-    if multicast {
-        errors.push(format!("multicast subnet '{subnet}' is not allowed"));
-    }
-    if let Some(link_local) = Prefix::new(IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 0]), 64)
-        && subnet.network() != link_local
-        && subnet.overlaps(&link_local)
-    {
-        errors.push(format!(
-            "'{subnet}' clashes with the Link-Local prefix 'fe80::/64'"
-        ));
-    }
-    let mut ip_range = None;
-    if !request.ip_range.is_empty() {
-        match request.ip_range.parse::<Prefix>() {
-            Err(_) => errors.push(format!(
-                "invalid ip-range {}: invalid CIDR block notation",
-                cut(&request.ip_range)
-            )),
-            Ok(range) if range.is_ipv4() != subnet.is_ipv4() => errors.push(format!(
-                "invalid ip-range {range}: parent subnet is an IPv{family} block"
-            )),
-            Ok(range) => {
-                let before = errors.len();
-                if range.length() < subnet.length() {
-                    errors.push(format!(
-                        "invalid ip-range {range}: CIDR block is bigger than its parent subnet {subnet}"
-                    ));
-                }
-                if !range.is_network() {
-                    errors.push(format!(
-                        "invalid ip-range {range}: it should be {}",
-                        range.network()
-                    ));
-                }
-                if !range.overlaps(&subnet) {
-                    errors.push(format!(
-                        "invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range"
-                    ));
-                }
-                if errors.len() == before {
-                    ip_range = Some(range);
-                }
-            }
-        }
-    }
-    let mut inside = |text: &str, what: &str| -> Option<IpAddr> {
-        let error = match text.parse::<IpAddr>() {
-            Err(_) => "invalid address".to_owned(),
-            Ok(address) if address.is_ipv4() != subnet.is_ipv4() => {
-                format!("parent subnet is an IPv{family} block")
-            }
-            Ok(address) if !subnet.contains(address) => {
-                format!("parent subnet {subnet} doesn't contain this address")
-            }
-            Ok(address) => return Some(address),
-        };
-        errors.push(format!("invalid {what}: {error}"));
-        None
-    };
-    let gateway = (!request.gateway.is_empty())
-        .then(|| {
-            let text = cut(&request.gateway);
-            inside(&request.gateway, &format!("gateway {text}"))
-        })
-        .flatten();
-    let auxiliary = request
-        .auxiliary
-        .iter()
-        .filter_map(|(name, text)| {
-            let what = format!("auxiliary address {}", cut(name));
-            Some((name.clone(), inside(text, &what)?))
-        })
-        .collect();
-    if errors.is_empty() {
-        Ok(Some(SubnetRecord {
-            subnet,
-            ip_range,
-            gateway,
-            auxiliary,
-            asked: true,
-        }))
-    } else {
-        Err(errors)
-    }
-}
-
 fn check_bridge(
     record: &NetworkRecord,
     read: &DriverOptions,
@@ -498,7 +355,7 @@ fn check_parent(
 
 /// The interface of a bridge network: as asked, or named after the network.
 #[must_use]
-pub fn bridge_name(id: &NetworkId, asked: &str) -> String {
+pub(super) fn bridge_name(id: &NetworkId, asked: &str) -> String {
     if asked.is_empty() {
         format!("br-{}", id.short())
     } else {
@@ -508,7 +365,7 @@ pub fn bridge_name(id: &NetworkId, asked: &str) -> String {
 
 /// The interface of a network that is a bridge.
 #[must_use]
-pub fn bridge_of(record: &NetworkRecord) -> Option<String> {
+pub(super) fn bridge_of(record: &NetworkRecord) -> Option<String> {
     match DriverOptions::parse(record.driver, record.internal, &record.options) {
         Ok(DriverOptions::Bridge(read)) => Some(bridge_name(&record.id, &read.name)),
         _ => None,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use berth_net::firewall::{self, Policy, Published};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::book::Book;
@@ -102,7 +103,8 @@ pub(super) fn translations(book: &Book, run: &RunNetwork, policy: PublishPolicy)
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) ports: Vec<PublishedPort>,
-    pub(super) sockets: Vec<OwnedFd>,
+    /// One for each port; `None` where the kernel has no such protocol, so that nobody else can take it either.
+    pub(super) sockets: Vec<Option<OwnedFd>>,
 }
 
 fn socket(address: IpAddr, port: u16, protocol: Protocol) -> rustix::io::Result<OwnedFd> {
@@ -127,19 +129,14 @@ fn socket(address: IpAddr, port: u16, protocol: Protocol) -> rustix::io::Result<
 fn bound_port(socket: &OwnedFd) -> rustix::io::Result<u16> {
     let address = rustix::net::getsockname(socket)?;
     Ok(SocketAddr::try_from(address)
-        .map_err(|_| rustix::io::Errno::AFNOSUPPORT)?
+        .map_err(|_| Errno::AFNOSUPPORT)?
         .port())
 }
 
-fn refused(
-    request: &PortRequest,
-    address: IpAddr,
-    port: u16,
-    why: rustix::io::Errno,
-) -> EngineError {
+fn refused(request: &PortRequest, address: IpAddr, port: u16, why: Errno) -> EngineError {
     let at = SocketAddr::new(address, port);
     let why = match why {
-        rustix::io::Errno::ADDRINUSE => "address already in use".to_owned(),
+        Errno::ADDRINUSE => "address already in use".to_owned(),
         other => std::io::Error::from(other).to_string(),
     };
     EngineError::Internal(format!(
@@ -195,15 +192,26 @@ pub(super) fn hold(
     Ok(held)
 }
 
+/// A port, and a socket on it for each address.
+type Bound = (u16, Vec<Option<OwnedFd>>);
+
 /// One port that is free on all the addresses.
-fn one(request: &PortRequest, addresses: &[IpAddr]) -> Result<(u16, Vec<OwnedFd>), EngineError> {
-    let attempt = |wanted: u16| -> Result<(u16, Vec<OwnedFd>), (IpAddr, u16, rustix::io::Errno)> {
+fn one(request: &PortRequest, addresses: &[IpAddr]) -> Result<Bound, EngineError> {
+    let attempt = |wanted: u16| -> Result<Bound, (IpAddr, u16, Errno)> {
         let mut sockets = Vec::with_capacity(addresses.len());
         let mut port = wanted;
         for address in addresses {
-            let made = socket(*address, port, request.protocol).map_err(|e| (*address, port, e))?;
-            if port == 0 {
-                port = bound_port(&made).map_err(|e| (*address, port, e))?;
+            let made = match socket(*address, port, request.protocol) {
+                // A port of the kernel's choice needs the kernel.
+                Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT)
+                    if request.protocol == Protocol::Sctp && port != 0 =>
+                {
+                    None
+                }
+                other => Some(other.map_err(|e| (*address, port, e))?),
+            };
+            if let Some(made) = made.as_ref().filter(|_| port == 0) {
+                port = bound_port(made).map_err(|e| (*address, port, e))?;
             }
             sockets.push(made);
         }
@@ -225,7 +233,7 @@ fn one(request: &PortRequest, addresses: &[IpAddr]) -> Result<(u16, Vec<OwnedFd>
     let (address, port, why) = last.unwrap_or((
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         request.host_first,
-        rustix::io::Errno::ADDRINUSE,
+        Errno::ADDRINUSE,
     ));
     Err(refused(request, address, port, why))
 }

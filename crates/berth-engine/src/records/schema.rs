@@ -14,7 +14,7 @@ use crate::networks::NetworkRecord;
 pub const SCHEMA: u32 = 2;
 
 /// The schema of networks written today.
-pub const NETWORK_SCHEMA: u32 = 1;
+const NETWORK_SCHEMA: u32 = 1;
 
 /// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]

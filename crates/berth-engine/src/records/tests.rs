@@ -60,7 +60,7 @@ fn newer_and_damaged_records_are_told_apart() {
     assert!(schema::decode(&good).is_ok());
     let newer = String::from_utf8(good.clone())
         .expect("text")
-        .replace("\"schema\":1", "\"schema\":99");
+        .replace(&format!("\"schema\":{SCHEMA}"), "\"schema\":99");
     assert!(matches!(
         schema::decode(newer.as_bytes()),
         Err(SchemaError::Newer { found: 99, .. })
@@ -69,4 +69,26 @@ fn newer_and_damaged_records_are_told_apart() {
         schema::decode(&good[..good.len() / 2]),
         Err(SchemaError::Damaged(_))
     ));
+}
+
+#[test]
+fn a_record_of_the_first_schema_gets_its_networks() {
+    let record = record(1, "a");
+    let mut stored: serde_json::Value =
+        serde_json::from_slice(&schema::encode(&record).expect("encodes")).expect("JSON");
+    stored["schema"] = 1.into();
+    stored["record"]
+        .as_object_mut()
+        .expect("an object")
+        .remove("networks");
+    let lifted = |mode: &str| {
+        let mut stored = stored.clone();
+        stored["record"]["spec"]["host"]["network_mode"] = mode.into();
+        let bytes = serde_json::to_vec(&stored).expect("JSON");
+        let record = schema::decode(&bytes).expect("lifted");
+        record.networks.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(lifted("default"), ["bridge"]);
+    assert_eq!(lifted("none"), ["none"]);
+    assert_eq!(lifted("container:abc"), Vec::<String>::new());
 }

@@ -303,7 +303,7 @@ fn describe(request: &mut LaunchRequest, joined: Joined) -> LaunchDescriptors {
         Some((settings, Some(sockets))) => (Some(settings), Some(sockets)),
         _ => (None, None),
     };
-    request.network = joined.namespace.is_some().then(|| NetworkLaunch {
+    request.network = joined.namespace.is_some().then_some(NetworkLaunch {
         namespace: true,
         dns,
         ports: keys,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::networks::request::SubnetRequest;
 
 fn id(n: u8) -> NetworkId {
     NetworkId::from_random([n; 32])
