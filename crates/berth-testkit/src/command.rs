@@ -128,6 +128,20 @@ impl Command {
         self
     }
 
+    /// Removes what the user's surroundings say to clients.
+    #[must_use]
+    pub fn without_user_settings(self) -> Self {
+        [
+            "DOCKER_HOST",
+            "BERTH_HOST",
+            "DOCKER_CONTEXT",
+            "DOCKER_API_VERSION",
+            "DOCKER_TLS_VERIFY",
+        ]
+        .iter()
+        .fold(self, |command, name| command.without_env(name))
+    }
+
     /// Sets the working directory.
     pub fn directory(mut self, path: impl AsRef<std::path::Path>) -> Self {
         self.inner.current_dir(path);

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::archive::Image;
+pub use crate::executable::executable;
 use crate::leak::Scope;
 use crate::scratch::Scratch;
 use crate::words::words;
@@ -312,7 +313,7 @@ impl Daemon {
                     .args(&words)
             }
         };
-        Ok(without_user_settings(command))
+        Ok(command.without_user_settings())
     }
 
     fn executable(&self) -> Result<PathBuf> {
@@ -361,7 +362,8 @@ impl Daemon {
             },
         };
         let home = self.scratch.path();
-        Ok(without_user_settings(Command::new(program))
+        Ok(Command::new(program)
+            .without_user_settings()
             .env("DOCKER_CONFIG", home.join("config"))
             .env("HOME", home)
             .args(["-H", &format!("unix://{}", self.socket().display())]))
@@ -586,37 +588,6 @@ impl Drop for Daemon {
             _ => {}
         }
     }
-}
-
-/// The executable under test: `BERTH_BINARY`, else the one cargo built beside the test.
-pub fn executable() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("BERTH_BINARY") {
-        return Ok(PathBuf::from(path));
-    }
-    let test = std::env::current_exe().context("path of this test")?;
-    test.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|directory| directory.join("berth"))
-        .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "no berth beside {} (cargo build, or BERTH_BINARY)",
-                test.display()
-            )
-        })
-}
-
-fn without_user_settings(command: Command) -> Command {
-    [
-        "DOCKER_HOST",
-        "BERTH_HOST",
-        "DOCKER_CONTEXT",
-        "DOCKER_API_VERSION",
-        "DOCKER_TLS_VERIFY",
-    ]
-    .iter()
-    .fold(command, |command, name| command.without_env(name))
 }
 
 /// Whether the file system path exists, a dangling link included.

@@ -14,6 +14,7 @@ pub mod archive;
 pub mod cgroup;
 pub mod command;
 pub mod daemon;
+mod executable;
 pub mod hang;
 pub mod harness;
 pub mod http;

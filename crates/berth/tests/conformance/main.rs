@@ -9,8 +9,10 @@ mod containers;
 mod exec;
 mod files;
 mod images;
+mod library;
 mod limits;
 mod network;
+mod networks;
 mod policies;
 mod processes;
 mod queries;
@@ -63,6 +65,11 @@ scenarios![
     limits::update_changes_a_running_container,
     limits::resource_limits_of_the_process,
     network::none_and_host,
+    networks::networks_are_made_listed_and_removed,
+    networks::containers_join_and_leave,
+    networks::names_are_found,
+    networks::ports_are_published,
+    networks::mistakes_are_told,
     policies::restart_on_failure_counts,
     policies::restart_always_ends_with_stop,
     policies::health_follows_the_command,

@@ -25,6 +25,18 @@ impl Subject {
         Self::new(Engine::Berth, Client::Berth)
     }
 
+    /// The same pair of client and engine, the engine with a network of its own.
+    pub(crate) fn with_network(&self) -> Self {
+        let settings = Settings {
+            network: true,
+            ..Settings::default()
+        };
+        Self {
+            daemon: Daemon::with(self.daemon.engine(), settings),
+            client: self.client,
+        }
+    }
+
     fn new(engine: Engine, client: Client) -> Self {
         if client == Client::Docker {
             needs::program("docker", "docker-cli or docker.io");
@@ -59,6 +71,11 @@ impl Subject {
     #[track_caller]
     pub(crate) fn command(&self, line: &str) -> Command {
         self.daemon.command(self.client, line)
+    }
+
+    /// Whether the client has Berth's own commands.
+    pub(crate) fn has_own_commands(&self) -> bool {
+        self.client == Client::Berth
     }
 
     /// Whether this is the reference, for the few places where the version Debian packages
