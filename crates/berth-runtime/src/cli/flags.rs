@@ -1,5 +1,5 @@
-//! The flags of the command line: `--name value`, `--name=value`, `-n value`, switches; the first word that is none
-//! ends them. Words as runc's own parser takes them, one dash or two.
+//! The flags of the command line: `--name value`, `--name=value`, `-n value`, switches, one dash or two, before the words
+//! or after them; all as runc's own parser takes them.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,16 @@ pub(super) const fn value(names: &'static [&'static str], help: &'static str) ->
     }
 }
 
-/// Flags that were given, and the words after them.
+/// What may follow the first word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterWords {
+    /// Flags as well.
+    Flags,
+    /// Words only: they are a command line of their own.
+    Words,
+}
+
+/// Flags that were given, and the words between or after them.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     values: BTreeMap<&'static str, Vec<String>>,
@@ -37,7 +46,11 @@ pub(super) struct Parsed {
 }
 
 /// Parses `arguments` by the table; the error is a sentence.
-pub(super) fn parse(flags: &[&[Flag]], arguments: &[String]) -> Result<Parsed, String> {
+pub(super) fn parse(
+    flags: &[&[Flag]],
+    arguments: &[String],
+    after: AfterWords,
+) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
     let mut rest = arguments.iter();
     while let Some(word) = rest.next() {
@@ -47,6 +60,9 @@ pub(super) fn parse(flags: &[&[Flag]], arguments: &[String]) -> Result<Parsed, S
         }
         if !word.starts_with('-') || word == "-" {
             parsed.words.push(word.clone());
+            if after == AfterWords::Flags {
+                continue;
+            }
             parsed.words.extend(rest.cloned());
             break;
         }
@@ -119,7 +135,7 @@ mod tests {
 
     fn parsed(line: &str) -> Result<Parsed, String> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        parse(&[FLAGS], &words)
+        parse(&[FLAGS], &words, AfterWords::Words)
     }
 
     #[test]
@@ -131,6 +147,15 @@ mod tests {
         assert_eq!(found.words, ["id", "sh", "-c", "--bundle"]);
         assert!(!parsed("--tty=false id").unwrap().has("tty"));
         assert_eq!(parsed("-- -t").unwrap().words, ["-t"]);
+    }
+
+    #[test]
+    fn flags_may_follow_the_words() {
+        let words = ["id", "--bundle", "/x", "more", "-t", "--", "-b"].map(str::to_owned);
+        let found = parse(&[FLAGS], &words, AfterWords::Flags).unwrap();
+        assert_eq!(found.get("bundle"), Some("/x"));
+        assert!(found.has("tty"));
+        assert_eq!(found.words, ["id", "more", "-b"]);
     }
 
     #[test]

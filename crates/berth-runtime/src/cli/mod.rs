@@ -19,7 +19,7 @@ use berth_sys::{executable, process as sys_process};
 use berth_types::timestamp::Timestamp;
 
 use crate::error::RuntimeError;
-use flags::{Flag, Parsed, parse, switch, value};
+use flags::{AfterWords, Flag, Parsed, parse, switch, value};
 
 /// Where containers' states are kept when nothing else is said.
 pub const DEFAULT_ROOT: &str = "/run/berth/runtime";
@@ -260,7 +260,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let parsed = match parse(&[GLOBAL_FLAGS], &words) {
+    let parsed = match parse(&[GLOBAL_FLAGS], &words, AfterWords::Words) {
         Ok(parsed) => parsed,
         Err(text) => {
             write_error(&text);
@@ -307,7 +307,12 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             global.write_log("warning", &crate::error::chain(&error));
         }
     }
-    let outcome = parse(command.flags, rest)
+    let after = if matches!(command.name, "exec" | "ps") {
+        AfterWords::Words
+    } else {
+        AfterWords::Flags
+    };
+    let outcome = parse(command.flags, rest, after)
         .map_err(Failure::Usage)
         .and_then(|flags| {
             (command.run)(&Call {

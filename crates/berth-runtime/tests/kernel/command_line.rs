@@ -55,7 +55,7 @@ fn status(bundle: &Bundle) -> Value {
 
 fn separate_processes_share_a_container() {
     let bundle = Bundle::new("sleep 600");
-    succeed(&bundle, &["create", "--pid-file", "pid", &bundle.id]);
+    succeed(&bundle, &["create", &bundle.id, "--pid-file", "pid"]);
     let state = status(&bundle);
     assert_eq!(state["status"], "created");
     let pid = fs::read_to_string(bundle.path().join("pid")).unwrap();
