@@ -48,7 +48,8 @@ fn official_names_come_from_the_mirror() {
         let line = "run --rm -it --network none debian:bookworm-slim bash";
         let mut shell = Terminal::start(daemon.command(client, line));
         shell.expect("# ");
-        shell.send("stty size; sleep 1000\n");
+        // One job, so that the key never comes between two: a shell at its prompt ignores it.
+        shell.send("sh -c 'stty size; exec sleep 1000'\n");
         shell.expect("24 80");
         shell.send("\x1a");
         shell.expect("Stopped");
