@@ -10,7 +10,7 @@ use std::path::Path;
 use berth_sys::cgroup::JoinHandle;
 use berth_sys::namespace::{self, Kind};
 use berth_sys::{Error, credentials as ids, network, process, signal, socket, terminal};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Hook, Spec};
 use rustix::io::Errno;
 
 use crate::create::{StdioRequest, descriptors, hooks_of};
@@ -323,6 +323,7 @@ impl FirstProcess<'_> {
         };
         let error = (|| {
             if let Some(hooks) = hooks_of(spec, Stage::StartContainer) {
+                let hooks = &with_environment(hooks, spec);
                 let mut record = record.clone();
                 record.pid = match own_pid(&ready.proc) {
                     Ok(pid) => pid,
@@ -361,6 +362,24 @@ impl FirstProcess<'_> {
         drop(lock);
         1
     }
+}
+
+/// Hooks in the container that name no environment get its process', as with runc.
+fn with_environment(hooks: &[Hook], spec: &Spec) -> Vec<Hook> {
+    let environment = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.env().clone());
+    hooks
+        .iter()
+        .cloned()
+        .map(|mut hook| {
+            if hook.env().is_none() {
+                hook.set_env(environment.clone());
+            }
+            hook
+        })
+        .collect()
 }
 
 /// What is known at the gate.

@@ -13,6 +13,7 @@ crate::tests![
     a_failing_start_container_hook_stops_the_start,
     a_failing_poststart_hook_stops_the_container,
     failing_poststop_hooks_are_told,
+    start_container_hooks_get_the_environment_of_the_process,
     hooks_need_not_read_the_state,
 ];
 
@@ -165,6 +166,16 @@ fn a_failing_start_container_hook_stops_the_start() {
         fs::read_to_string(bundle.path().join("stdout")).unwrap(),
         ""
     );
+}
+
+fn start_container_hooks_get_the_environment_of_the_process() {
+    let mut bundle = Bundle::new("cat /tmp/seen");
+    bundle.spec["process"]["env"] = json!(["PATH=/bin", "A=b"]);
+    let hook = |script: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+    let mut own = hook("echo $A$C >> /tmp/seen");
+    own["env"] = json!(["C=d"]);
+    bundle.spec["hooks"] = json!({"startContainer": [hook("echo $A$C >> /tmp/seen"), own]});
+    assert_eq!(bundle.stdout(), "b\nd");
 }
 
 /// The first process has every signal at its default before the program: a write to nobody would end it.
