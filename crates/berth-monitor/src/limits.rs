@@ -45,6 +45,8 @@ pub const MAX_RUNTIME_ERROR: u64 = 64 << 10;
 /// Monitors that wait for a container to make. Two, so that one command right after another finds one; each costs what
 /// an idle monitor does.
 pub const SPARES: usize = 2;
+/// After how long without a container a monitor that waits gives back what memory it can.
+pub const SPARE_RESTS: Duration = Duration::from_millis(100);
 /// How long after a launch new ones are made.
 pub const SPARE_DELAY: Duration = Duration::from_millis(8);
 /// Requests of a daemon that wait for one monitor.

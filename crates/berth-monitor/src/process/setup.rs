@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use berth_sys::{process, signal};
 use berth_types::Timestamp;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::backend::{self, Backend};
@@ -62,6 +62,7 @@ struct Order {
 
 /// Waits for the order, which may come long after: a daemon keeps a monitor ready. `None` when it went away without one.
 fn await_order(link: &mut Link) -> Result<Option<Order>, MonitorError> {
+    let mut rested = false;
     loop {
         while let Some(Received { body, descriptors }) = link.receive() {
             let mut descriptors = descriptors.into_iter();
@@ -85,7 +86,15 @@ fn await_order(link: &mut Link) -> Result<Option<Order>, MonitorError> {
             return Ok(None);
         }
         let mut list = [PollFd::new(link.socket(), PollFlags::IN)];
-        match rustix::event::poll(&mut list, None) {
+        // Nothing for a moment: this one is kept ready, and shall cost little.
+        let moment = Timespec::try_from(limits::SPARE_RESTS).ok();
+        let limit = if rested { None } else { moment };
+        match rustix::event::poll(&mut list, limit.as_ref()) {
+            Ok(0) => {
+                rested = true;
+                berth_sys::memory::release_program();
+                berth_sys::memory::trim();
+            }
             Ok(_) | Err(Errno::INTR) => link.ready(true, false, false),
             Err(error) => {
                 return Err(berth_sys::Error::new("wait for the daemon's order", error).into());
