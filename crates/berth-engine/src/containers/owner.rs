@@ -134,7 +134,8 @@ pub fn start(
     let (asks, ask_receiver) = mpsc::channel(limits::OWNER_QUEUE);
     let (messages, message_receiver) = mpsc::channel(limits::OWNER_SIGNALS);
     let clients = Arc::new(PendingClients::default());
-    let (view, view_receiver) = watch::channel(Arc::new(view_of(&record, &paths, &[], None)));
+    let (view, view_receiver) =
+        watch::channel(Arc::new(ContainerView::of(&record, &paths, &[], None)));
     let handle = ContainerHandle {
         id: record.id.clone(),
         asks,
@@ -187,31 +188,6 @@ async fn supervise(
                 }
             }
         }
-    }
-}
-
-fn view_of(
-    record: &ContainerRecord,
-    paths: &ContainerPaths,
-    notes: &[String],
-    network: Option<&Arc<RunNetwork>>,
-) -> ContainerView {
-    ContainerView {
-        id: record.id.clone(),
-        name: record.name.clone(),
-        created: record.created,
-        spec: Arc::clone(&record.spec),
-        resources: record.resources.clone(),
-        restart: record.restart,
-        phase: record.phase.clone(),
-        last: record.last.clone(),
-        restart_count: record.restart_count,
-        health: record.health.clone(),
-        networks: record.networks.clone(),
-        network: network.filter(|_| record.phase.pid().is_some()).cloned(),
-        execs: Vec::new(),
-        paths: paths.clone(),
-        notes: notes.to_vec(),
     }
 }
 
@@ -368,7 +344,7 @@ impl Owner {
         let name = self.record.as_ref().map(|r| r.name.clone());
         match &step.record {
             Some(record) => {
-                self.view.send_replace(Arc::new(view_of(
+                self.view.send_replace(Arc::new(ContainerView::of(
                     record,
                     &self.paths,
                     &self.notes,

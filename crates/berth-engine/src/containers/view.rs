@@ -8,7 +8,7 @@ use berth_types::{ContainerId, ExecId, Timestamp};
 use super::health::Health;
 use super::networking::Attachments;
 use super::phase::Phase;
-use super::record::LastRun;
+use super::record::{ContainerRecord, LastRun};
 use super::spec::{ContainerSpec, Resources, RestartPolicy};
 use crate::networks::RunNetwork;
 
@@ -63,6 +63,32 @@ pub struct ContainerPaths {
 }
 
 impl ContainerView {
+    /// The view of a record whose run, if there is one, has this network.
+    pub(super) fn of(
+        record: &ContainerRecord,
+        paths: &ContainerPaths,
+        notes: &[String],
+        network: Option<&Arc<RunNetwork>>,
+    ) -> Self {
+        Self {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            created: record.created,
+            spec: Arc::clone(&record.spec),
+            resources: record.resources.clone(),
+            restart: record.restart,
+            phase: record.phase.clone(),
+            last: record.last.clone(),
+            restart_count: record.restart_count,
+            health: record.health.clone(),
+            networks: record.networks.clone(),
+            network: network.filter(|_| record.phase.pid().is_some()).cloned(),
+            execs: Vec::new(),
+            paths: paths.clone(),
+            notes: notes.to_vec(),
+        }
+    }
+
     /// Whether a process of it runs (paused ones included).
     #[must_use]
     pub fn is_running(&self) -> bool {

@@ -3,43 +3,39 @@
 //! Owns the connections to monitors, and the order of a start: directories → `config.json` → monitor →
 //! pending clients → program. Decides nothing.
 
+mod facts;
 mod joining;
+mod launching;
 mod preparing;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_image::ImageStore;
-use berth_monitor::{
-    ConsoleSize, ExecRequest, LaunchDescriptors, LaunchRequest, MonitorError, MonitorEvent,
-    MonitorHandle, NetworkLaunch, RunState, Spares,
-};
+use berth_monitor::{ConsoleSize, ExecRequest, MonitorError, MonitorHandle, RunState, Spares};
 use berth_sys::executable::SealedExecutable;
 use berth_types::{ContainerId, ErrorKind, Signal};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::Semaphore;
 
 use super::clients::PendingClients;
 use super::index::Index;
-use super::launcher::{ExecPlan, ExecRun, Found, LaunchError, Launcher, Run, RunFact, Streams};
-use super::lifecycle::{ExitFact, Fact, NetworkChange, Observation};
-use super::networking;
+use super::launcher::{ExecPlan, ExecRun, Found, LaunchError, Launcher, Run, Streams};
+use super::lifecycle::{NetworkChange, Observation};
 use super::oci;
 use super::record::ContainerRecord;
 use super::requests::TerminalSize;
 use super::spec::Resources;
 use super::surroundings::{self, Lookups};
-use crate::clock;
 use crate::error::EngineError;
 use crate::host::Host;
 use crate::limits;
-use crate::networks::{Joined, Networks, RunNetwork};
+use crate::networks::{Networks, RunNetwork};
 
+use facts::{exit_fact, translate};
 use preparing::Core;
 pub use preparing::log_settings;
 
@@ -135,144 +131,6 @@ impl Monitors {
         }
     }
 
-    async fn launch(
-        &self,
-        record: &ContainerRecord,
-        clients: &PendingClients,
-    ) -> Result<Run, LaunchError> {
-        let _place = self.launches.acquire().await;
-        let (mut request, joined) = self.prepare(record).await?;
-        // Those who wait are attached by the same message that makes the container and starts it.
-        let mut replies = Vec::new();
-        let mut attach = Vec::new();
-        for client in clients.take(berth_monitor::ATTACHED_AT_LAUNCH) {
-            let (ours, theirs) = stream_pair()?;
-            attach.push((streams(client.streams), theirs));
-            replies.push((client.reply, ours));
-        }
-        request.start = clients.is_empty();
-        let network = joined.as_ref().map(|j| Arc::clone(&j.run));
-        let descriptors =
-            joined.map_or_else(LaunchDescriptors::default, |j| describe(&mut request, j));
-        let launched = self.spares.launch(&request, descriptors, attach).await;
-        self.spares.refill();
-        let (handle, created) = match launched {
-            Ok(launched) => launched,
-            Err(error) => {
-                let over = self.over_already(&request.bundle, &error).await?;
-                connect(replies);
-                return Ok(over);
-            }
-        };
-        connect(replies);
-        let started: Result<(), MonitorError> = async {
-            if !created.started {
-                for client in clients.take(usize::MAX) {
-                    let stream = handle.attach(streams(client.streams)).await?;
-                    let _ = client.reply.send(stream);
-                }
-                handle.start().await?;
-            }
-            Ok(())
-        }
-        .await;
-        if let Err(error) = started {
-            end(&handle).await;
-            return self.over_already(&request.bundle, &error).await;
-        }
-        let at = clock::now();
-        self.handles().insert(record.id.clone(), handle.clone());
-        // Those who came while it was starting.
-        for client in clients.connect() {
-            if let Ok(stream) = handle.attach(streams(client.streams)).await {
-                let _ = client.reply.send(stream);
-            }
-        }
-        Ok(Run {
-            pid: u32::try_from(created.pid).unwrap_or(0),
-            at,
-            notes: created.notes,
-            network,
-            facts: translate(&handle),
-        })
-    }
-
-    /// Makes directories, files and networks, the one beside the other.
-    async fn prepare(
-        &self,
-        record: &ContainerRecord,
-    ) -> Result<(LaunchRequest, Option<Joined>), LaunchError> {
-        let networks = &self.core.networks;
-        let config = self.core.host.config();
-        let asked = networking::join_request(record, &config, networks)?;
-        let reservation = match asked {
-            Some(asked) => Some(networks.reserve(&record.id, asked)?),
-            None => None,
-        };
-        let endpoints = reservation
-            .iter()
-            .flat_map(|r| r.endpoints().cloned())
-            .collect();
-        let places = networking::places(record, endpoints, networks, &self.core.index)?;
-        let wants_bridge = record
-            .spec
-            .host
-            .extra_hosts
-            .iter()
-            .any(|h| h.ends_with("host-gateway"));
-        if wants_bridge && config.network.host_gateway_ips.is_empty() {
-            networks.ensure_default_bridge().await?;
-        }
-        let for_work = record.clone();
-        let prepared = self.block(move |core| core.prepare(&for_work, &places));
-        let attached = async {
-            match reservation {
-                Some(reservation) => networks.attach(reservation).await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let (prepared, attached) = tokio::join!(prepared, attached);
-        let request = prepared?;
-        let joined = attached?;
-        if let Some(joined) = &joined {
-            let (run, id) = (Arc::clone(&joined.run), record.id.clone());
-            self.block(move |core| core.keep_network(&id, &run)).await?;
-        }
-        Ok((request, joined))
-    }
-
-    /// A monitor that is gone before it answered may have run a very short program: then its exit record says
-    /// so, and the run is one that has ended.
-    async fn over_already(
-        &self,
-        directory: &Path,
-        error: &MonitorError,
-    ) -> Result<Run, LaunchError> {
-        if !matches!(error, MonitorError::Gone { .. }) {
-            return Err(of_monitor("", error));
-        }
-        let directory = directory.to_path_buf();
-        let found = self
-            .block(move |_| {
-                berth_monitor::read_exit_record(&directory)
-                    .map_err(|e| of_monitor("read the exit record", &e))
-            })
-            .await?;
-        let ran = found.and_then(|record| Some((record.started_at?, record)));
-        let Some((at, record)) = ran else {
-            return Err(of_monitor("", error));
-        };
-        let (sender, facts) = mpsc::channel(1);
-        let _ = sender.try_send(RunFact::Life(Fact::Exited(exit_fact(&record))));
-        Ok(Run {
-            pid: u32::try_from(record.pid).unwrap_or(0),
-            at,
-            notes: Vec::new(),
-            network: None,
-            facts,
-        })
-    }
-
     /// Ends and releases a run, whatever is left of it.
     async fn release_run(&self, record: &ContainerRecord) -> Result<(), LaunchError> {
         let id = record.id.clone();
@@ -293,25 +151,6 @@ impl Monitors {
         self.block(move |core| core.release_run(&id, &directory))
             .await?;
         Ok(left?)
-    }
-}
-
-/// Tells the monitor of a container's networks, and gathers what it keeps of them.
-fn describe(request: &mut LaunchRequest, joined: Joined) -> LaunchDescriptors {
-    let (keys, ports) = joined.ports.into_iter().unzip();
-    let (dns, sockets) = match joined.dns {
-        Some((settings, Some(sockets))) => (Some(settings), Some(sockets)),
-        _ => (None, None),
-    };
-    request.network = joined.namespace.is_some().then_some(NetworkLaunch {
-        namespace: true,
-        dns,
-        ports: keys,
-    });
-    LaunchDescriptors {
-        namespace: joined.namespace,
-        dns: sockets,
-        ports,
     }
 }
 
@@ -341,86 +180,12 @@ async fn end(handle: &MonitorHandle) {
     }
 }
 
-/// A stream for a client, and the monitor's end of it.
-fn stream_pair() -> Result<(UnixStream, OwnedFd), LaunchError> {
-    let fail = |e: &(dyn std::error::Error + 'static)| {
-        surroundings::failed("make a stream for a client", ErrorKind::Internal, e)
-    };
-    let (ours, theirs) = StdUnixStream::pair().map_err(|e| fail(&e))?;
-    ours.set_nonblocking(true).map_err(|e| fail(&e))?;
-    let ours = UnixStream::from_std(ours).map_err(|e| fail(&e))?;
-    Ok((ours, theirs.into()))
-}
-
-/// Hands streams to those who wait for them.
-fn connect(replies: Vec<(oneshot::Sender<UnixStream>, UnixStream)>) {
-    for (reply, stream) in replies {
-        let _ = reply.send(stream);
-    }
-}
-
 fn streams(wanted: Streams) -> berth_monitor::Streams {
     berth_monitor::Streams {
         stdin: wanted.stdin,
         stdout: wanted.stdout,
         stderr: wanted.stderr,
     }
-}
-
-fn exit_fact(record: &berth_monitor::ExitRecord) -> ExitFact {
-    ExitFact {
-        code: record.exit_code,
-        out_of_memory: record.oom_killed,
-        at: record.finished_at,
-    }
-}
-
-/// The events of a monitor in the engine's words. Ends with the monitor; a monitor that ends without telling
-/// of the exit is looked for in the exit record.
-fn translate(handle: &MonitorHandle) -> mpsc::Receiver<RunFact> {
-    let (sender, receiver) = mpsc::channel(limits::OWNER_SIGNALS);
-    let directory = handle.directory().to_path_buf();
-    let events = handle.events();
-    let handle = handle.clone();
-    tokio::spawn(async move {
-        let mut exited = false;
-        if let Some(mut events) = events {
-            while let Some(event) = events.recv().await {
-                let fact = match event {
-                    MonitorEvent::Exited(record) => {
-                        exited = true;
-                        RunFact::Life(Fact::Exited(exit_fact(&record)))
-                    }
-                    MonitorEvent::ExecExited {
-                        exec, exit_code, ..
-                    } => RunFact::ExecExited {
-                        exec,
-                        code: exit_code,
-                    },
-                    MonitorEvent::Oom { .. } => RunFact::Life(Fact::OutOfMemory),
-                    MonitorEvent::LeftBehind { message } => {
-                        // The release of the run, or the removal, tries again and tells whoever asked.
-                        tracing::debug!(directory = %directory.display(), message, "a run left something behind");
-                        continue;
-                    }
-                };
-                if sender.send(fact).await.is_err() {
-                    return;
-                }
-            }
-        }
-        if exited {
-            return;
-        }
-        handle.gone().await;
-        let found = tokio::task::spawn_blocking(move || berth_monitor::salvage(&directory)).await;
-        let fact = match found {
-            Ok(Ok(record)) => Fact::Exited(exit_fact(&record)),
-            _ => Fact::MonitorLost,
-        };
-        let _ = sender.send(RunFact::Life(fact)).await;
-    });
-    receiver
 }
 
 impl Launcher for Monitors {
