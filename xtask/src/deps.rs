@@ -28,6 +28,9 @@ const TEST: &[Need] = &[
     ("nsenter", &["util-linux"]),
     ("iptables", &["iptables"]),
     ("curl", &["curl"]),
+    ("nft", &["nftables"]),
+    ("dig", &["bind9-dnsutils", "dnsutils"]),
+    ("wrk", &["wrk"]),
 ];
 
 const BENCH: &[Need] = &[("crun", &["crun"])];

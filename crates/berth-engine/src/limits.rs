@@ -101,7 +101,7 @@ pub const CONTAINER_NETWORKS_MAX: usize = 128;
 pub const PUBLISHED_PORTS_MAX: usize = 8192;
 /// Calls of the kernel about networks that may block, at once. They take turns on the kernel's own lock (RTNL).
 pub const NETWORK_CALLS_AT_ONCE: usize = 4;
-/// Ports of the kernel's choice that are tried when one has to be free on several addresses.
-pub const EPHEMERAL_ATTEMPTS: usize = 32;
+/// Ports of a range that are tried, and found to be another program's, before a start is refused.
+pub const PORT_ATTEMPTS: usize = 64;
 /// Bytes of the file that says what a run has in networks.
 pub const RUN_NETWORK: u64 = 4 * 1024 * 1024;

@@ -68,6 +68,9 @@ pub enum MonitorError {
     /// The container is not in a state for this.
     #[error("{0}")]
     State(String),
+    /// Published ports cannot be served.
+    #[error(transparent)]
+    Ports(#[from] berth_net::firewall::Error),
 }
 
 impl MonitorError {
@@ -88,6 +91,7 @@ impl MonitorError {
             Self::Gone { .. } => ErrorKind::Unavailable,
             Self::Silent { .. } => ErrorKind::DeadlineExceeded,
             Self::State(_) => ErrorKind::Conflict,
+            Self::Ports(error) => error.kind(),
         }
     }
 

@@ -24,7 +24,7 @@ pub use handle::{
 pub use launch::{
     CONFIG_FILE, ConsoleSize, LAUNCH_FILE, LaunchRequest, RuntimeChoice, SOCKET_FILE,
 };
-pub use network::{LaunchDescriptors, NetworkChange, NetworkLaunch};
+pub use network::{HeldPort, LaunchDescriptors, NetworkChange, NetworkLaunch};
 pub use process::{main, salvage};
 pub use protocol::{ExecRequest, MonitorEvent, RunState, Status, Streams};
 pub use record::{EXIT_FILE, ExecRecord, ExitRecord, read_exit_record};

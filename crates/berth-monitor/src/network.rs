@@ -3,12 +3,27 @@
 //! The daemon prepares everything (a namespace, the resolver's sockets, sockets bound to published ports) and hands it over as
 //! descriptors, which live as long as the monitor: a daemon that ends takes nothing of it away.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_net::dns::{DnsSettings, DnsSockets};
+use berth_net::firewall::{Policy, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::error::MonitorError;
+
+/// A published port that a monitor holds, and where it leads what the kernel does not translate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPort {
+    /// Its name, which the daemon chooses (`0.0.0.0:80/tcp`).
+    pub name: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Address and port of the container.
+    pub target: SocketAddr,
+    /// Who is served.
+    pub policy: Policy,
+}
 
 /// What a monitor is told about the network at its start; a part of [`crate::LaunchRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,9 +35,9 @@ pub struct NetworkLaunch {
     /// How names are answered; `None` without a resolver of ours. Its sockets come as descriptors.
     #[serde(default)]
     pub dns: Option<DnsSettings>,
-    /// Published ports whose sockets come as descriptors and are held, by names that the daemon chooses (`tcp/0.0.0.0:80`).
+    /// Published ports whose sockets come as descriptors.
     #[serde(default)]
-    pub ports: Vec<String>,
+    pub ports: Vec<HeldPort>,
 }
 
 /// The descriptors of a launch, to fit its [`NetworkLaunch`].
@@ -48,9 +63,12 @@ pub struct NetworkChange {
     /// Names of held ports that are given up. Done before new ones are taken.
     #[serde(default)]
     pub release: Vec<String>,
-    /// Names of ports whose sockets come with this.
+    /// Ports that are held already and lead somewhere else now.
     #[serde(default)]
-    pub hold: Vec<String>,
+    pub lead: Vec<HeldPort>,
+    /// Ports whose sockets come with this.
+    #[serde(default)]
+    pub hold: Vec<HeldPort>,
 }
 
 impl NetworkLaunch {

@@ -1,7 +1,15 @@
 //! Network namespaces that play hosts, with links between them.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Command, Output, needs};
 
@@ -109,5 +117,50 @@ impl Drop for Namespace {
                 .args(["netns", "delete", &self.name])
                 .run(),
         );
+    }
+}
+
+/// A server inside a namespace that sends every datagram back; ends when dropped.
+#[derive(Debug)]
+pub struct Echo {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Echo {
+    /// Serves a port on all addresses of the namespace with this file.
+    #[track_caller]
+    pub fn new(namespace: &Path, port: u16) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (file, until) = (File::open(namespace).unwrap(), Arc::clone(&over));
+        let (ready, bound) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // A thread of its own, which ends in the namespace it entered.
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            let socket = UdpSocket::bind(("::", port)).unwrap();
+            let pause = Some(Duration::from_millis(50));
+            socket.set_read_timeout(pause).unwrap();
+            ready.send(()).unwrap();
+            let mut buffer = [0; 2048];
+            while !until.load(Ordering::Relaxed) {
+                if let Ok((length, client)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..length], client);
+                }
+            }
+        });
+        bound.recv().unwrap();
+        Self {
+            over,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
     }
 }

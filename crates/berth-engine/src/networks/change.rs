@@ -13,7 +13,7 @@ use berth_types::{ContainerId, ErrorKind, NetworkId};
 
 use super::endpoint::{self, Joining, Reserved};
 use super::ground::{self, Ground};
-use super::join::{Joined, dns_settings, keyed, resolver};
+use super::join::{Joined, dns_settings, resolver};
 use super::options::DriverOptions;
 use super::publish::{self, Held};
 use super::record::NetworkRecord;
@@ -258,25 +258,33 @@ impl Shared {
                 })?;
         }
         let before = self.run_of(container)?;
-        let old = {
-            let policy = self.host.config().network.publish_policy;
-            publish::translations(&self.book(), &before, policy)
-        };
-        let held = if before.ports.is_empty() {
+        let old = publish::translations(&self.book(), &before, self.policy());
+        let mut held = if before.ports.is_empty() {
             self.hold(all, request)?
         } else {
             Held::default()
         };
-        let run = Arc::new(RunNetwork {
+        let policy = self.policy();
+        let mut run = RunNetwork {
             sandbox: before.sandbox.clone(),
             endpoints: all.iter().map(|r| Arc::clone(&r.endpoint)).collect(),
-            ports: if before.ports.is_empty() {
-                held.ports.clone()
-            } else {
-                before.ports.clone()
-            },
+            ports: held.ports.clone(),
             exposed: before.exposed.clone(),
-        });
+        };
+        // Ports that lead nowhere any more are given up; others may lead to another place.
+        let (mut lead, mut given_up) = (Vec::new(), Vec::new());
+        for port in &before.ports {
+            match publish::held_port(&run, port, policy) {
+                Some(now) => {
+                    if publish::held_port(&before, port, policy).as_ref() != Some(&now) {
+                        lead.push(now);
+                    }
+                    run.ports.push(*port);
+                }
+                None => given_up.push(*port),
+            }
+        }
+        let run = Arc::new(run);
         let settings = dns_settings(self, container, all, request);
         let dns = match settings {
             Some(settings) if had_resolver => Some((settings, None)),
@@ -284,10 +292,7 @@ impl Shared {
             None => None,
         };
         self.book().set_run(container, Arc::clone(&run));
-        let added = {
-            let policy = self.host.config().network.publish_policy;
-            publish::translations(&self.book(), &run, policy)
-        };
+        let added = publish::translations(&self.book(), &run, policy);
         let mut parts = Parts {
             ports: added.clone(),
             ..Parts::default()
@@ -324,11 +329,15 @@ impl Shared {
             self.book().set_run(container, before);
             return Err(error);
         }
+        held.keep();
+        publish::give_back(&self.ports, &given_up);
         Ok(Joined {
-            run,
             namespace: None,
             dns,
-            ports: keyed(held),
+            ports: held.for_monitor(&run, policy),
+            lead,
+            release: given_up.iter().map(publish::key).collect(),
+            run,
         })
     }
 

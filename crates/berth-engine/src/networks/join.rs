@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use berth_monitor::HeldPort;
 use berth_net::dns::DnsSettings;
 use berth_net::dns::DnsSockets;
 use berth_net::firewall::Parts;
@@ -16,9 +17,10 @@ use berth_types::{ContainerId, NetworkId};
 use super::endpoint::{self, Joining, Reserved};
 use super::ground::Ground;
 use super::options::DriverOptions;
-use super::publish::{self, Held};
+use super::publish::{self, Families, Held, Manner};
 use super::record::Driver;
 use super::request::JoinRequest;
+use super::settings::PublishPolicy;
 use super::view::{Endpoint, RunNetwork};
 use super::{Networks, Shared, names};
 use crate::error::EngineError;
@@ -43,8 +45,12 @@ pub struct Joined {
     pub namespace: Option<OwnedFd>,
     /// Its resolver, where names are answered; without sockets where it has them already.
     pub dns: Option<(DnsSettings, Option<DnsSockets>)>,
-    /// Sockets that hold its published ports, with their keys.
-    pub ports: Vec<(String, OwnedFd)>,
+    /// Published ports that are to be held, with their sockets.
+    pub ports: Vec<(HeldPort, OwnedFd)>,
+    /// Ports that are held already and lead somewhere else now.
+    pub lead: Vec<HeldPort>,
+    /// Names of ports that are given up.
+    pub release: Vec<String>,
 }
 
 impl Reservation {
@@ -219,6 +225,7 @@ impl Networks {
 
     /// Takes up what a running container has already.
     pub fn adopt(&self, container: &ContainerId, name: &str, run: RunNetwork) {
+        publish::restore(&self.shared.ports, &run.ports);
         self.shared.book().adopt(container, name, run);
     }
 
@@ -317,6 +324,8 @@ impl Shared {
                 namespace: None,
                 dns: None,
                 ports: Vec::new(),
+                lead: Vec::new(),
+                release: Vec::new(),
             });
         }
         let ground = self.ground()?;
@@ -325,7 +334,7 @@ impl Shared {
             .first()
             .is_some_and(|r| r.record.driver == Driver::Bridge);
         // Ports first: a taken one is the failure that is met most.
-        let held = self.hold(&reservation.reserved, &request)?;
+        let mut held = self.hold(&reservation.reserved, &request)?;
         let mut sandbox = ground.sandbox(on_bridge)?;
         for reserved in &mut reservation.reserved {
             self.ensure_lazy(&ground, &reserved.record.id)?;
@@ -352,6 +361,7 @@ impl Shared {
             exposed: request.exposed.clone(),
         });
         // From here on a failure takes it back by leaving.
+        held.keep();
         self.book().set_run(&container, Arc::clone(&run));
         let published = self
             .filter(&ground, &container, &reservation.reserved, &run)
@@ -369,11 +379,17 @@ impl Shared {
             return Err(error);
         }
         Ok(Joined {
-            run,
             namespace: Some(sandbox.into_namespace()),
             dns,
-            ports: keyed(held),
+            ports: held.for_monitor(&run, self.policy()),
+            lead: Vec::new(),
+            release: Vec::new(),
+            run,
         })
+    }
+
+    pub(super) fn policy(&self) -> PublishPolicy {
+        self.host.config().network.publish_policy
     }
 
     pub(super) fn hold(
@@ -381,11 +397,18 @@ impl Shared {
         reserved: &[Reserved],
         request: &JoinRequest,
     ) -> Result<Held, EngineError> {
-        let leads_out = reserved.iter().any(|r| {
-            r.record.driver == Driver::Bridge
-                && (r.endpoint.default_ipv4 || r.endpoint.default_ipv6)
-        });
-        if request.ports.is_empty() || !leads_out {
+        let leaves = |ipv4: bool| {
+            reserved.iter().any(|r| {
+                let default = if ipv4 {
+                    r.endpoint.default_ipv4
+                } else {
+                    r.endpoint.default_ipv6
+                };
+                r.record.driver == Driver::Bridge && default
+            })
+        };
+        let (ipv4, ipv6) = (leaves(true), leaves(false));
+        if request.ports.is_empty() || !(ipv4 || ipv6) {
             return Ok(Held::default());
         }
         let config = self.host.config();
@@ -393,15 +416,19 @@ impl Shared {
             DriverOptions::Bridge(o) if r.endpoint.default_ipv4 => o.host_binding,
             _ => None,
         });
-        let ipv6 = berth_sys::fs::exists(std::path::Path::new("/proc/net/if_inet6"));
-        publish::hold(
-            &request.ports,
-            of_network
+        let host_has_ipv6 = berth_sys::fs::exists(std::path::Path::new("/proc/net/if_inet6"));
+        let manner = Manner {
+            default: of_network
                 .filter(|a| !a.is_unspecified())
                 .or(config.network.ip),
-            config.network.publish_policy,
-            ipv6,
-        )
+            policy: config.network.publish_policy,
+            families: Families {
+                ipv4,
+                // The monitor carries from IPv6 to IPv4.
+                ipv6: host_has_ipv6,
+            },
+        };
+        publish::hold(&request.ports, manner, &self.ports)
     }
 
     /// Tells the firewall of a run's places and ports.
@@ -443,7 +470,7 @@ impl Shared {
         Vec<Arc<super::record::NetworkRecord>>,
         Result<(), EngineError>,
     ) {
-        let (records, removed) = {
+        let (records, removed, ports) = {
             let mut book = self.book();
             let Some(run) = book.take_run(container) else {
                 return (Vec::new(), Ok(()));
@@ -467,7 +494,7 @@ impl Shared {
                     records.push(Arc::clone(&entry.record));
                 }
             }
-            (records, parts)
+            (records, parts, run.ports.clone())
         };
         let mut outcome = Ok(());
         if let Some(ground) = self.opened_ground() {
@@ -477,6 +504,7 @@ impl Shared {
                 Parts::default(),
             );
         }
+        publish::give_back(&self.ports, &ports);
         for record in &records {
             if !record.is_predefined() {
                 let written = self.write_names(&record.id);
@@ -485,13 +513,4 @@ impl Shared {
         }
         (records, outcome)
     }
-}
-
-pub(super) fn keyed(held: Held) -> Vec<(String, OwnedFd)> {
-    held.ports
-        .iter()
-        .map(publish::key)
-        .zip(held.sockets)
-        .filter_map(|(key, socket)| Some((key, socket?)))
-        .collect()
 }

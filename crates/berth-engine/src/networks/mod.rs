@@ -29,7 +29,7 @@ pub mod view;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_net::address::{Pools, Taken};
-use berth_net::firewall::Parts;
+use berth_net::firewall::{Parts, PortBook};
 use berth_types::{ContainerId, NetworkId};
 use indexmap::IndexMap;
 use tokio::sync::Semaphore;
@@ -69,6 +69,8 @@ pub struct Networks {
 struct Shared {
     book: Mutex<Book>,
     ground: Mutex<Option<Arc<Ground>>>,
+    /// Ports of the host that containers hold.
+    ports: Arc<Mutex<PortBook>>,
     names: NamesFiles,
     records: Records,
     events: Events,
@@ -184,10 +186,12 @@ impl Networks {
         events: Events,
         host: Arc<Host>,
     ) -> Result<Self, EngineError> {
+        let (ephemeral, reserved) = berth_net::firewall::ephemeral_of_kernel();
         let names = NamesFiles::new(host.exec_root().join("networks"));
         let shared = Arc::new(Shared {
             book: Mutex::default(),
             ground: Mutex::default(),
+            ports: Arc::new(Mutex::new(PortBook::new(ephemeral, reserved))),
             names,
             records,
             events,

@@ -1,11 +1,12 @@
 //! Published ports: sockets that hold them, and what the firewall is told.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use berth_net::firewall::{self, Policy, Published};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use berth_monitor::HeldPort;
+use berth_net::firewall::{self, Policy, PortBinding, PortBook, Published};
 
 use super::book::Book;
 use super::options::{BridgeOptions, DriverOptions};
@@ -13,7 +14,7 @@ use super::plan::bridge_name;
 use super::ports::PortRequest;
 use super::record::{Driver, NetworkRecord};
 use super::settings::PublishPolicy;
-use super::view::{Endpoint, Protocol, PublishedPort, RunNetwork};
+use super::view::{Endpoint, PublishedPort, RunNetwork};
 use crate::error::EngineError;
 use crate::limits;
 
@@ -89,153 +90,244 @@ pub(super) fn translations(book: &Book, run: &RunNetwork, policy: PublishPolicy)
             count: 1,
             container,
             container_port: port.container_port,
-            policy: match policy {
-                PublishPolicy::Compat => Policy::Compat,
-                PublishPolicy::Firewall => Policy::Firewall,
-                PublishPolicy::Loopback => Policy::Loopback,
-            },
+            policy: for_kernel(policy),
         });
     }
     published
 }
 
+fn for_kernel(policy: PublishPolicy) -> Policy {
+    match policy {
+        PublishPolicy::Compat => Policy::Compat,
+        PublishPolicy::Firewall => Policy::Firewall,
+        PublishPolicy::Loopback => Policy::Loopback,
+    }
+}
+
 /// Ports of the host that are held until the sockets are closed.
+///
+/// They are in the book of ports as well: dropped before they are [`kept`](Self::keep), they are given back.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) ports: Vec<PublishedPort>,
     /// One for each port; `None` where the kernel has no such protocol, so that nobody else can take it either.
-    pub(super) sockets: Vec<Option<OwnedFd>>,
+    sockets: Vec<Option<OwnedFd>>,
+    book: Option<Arc<Mutex<PortBook>>>,
 }
 
-fn socket(address: IpAddr, port: u16, protocol: Protocol) -> rustix::io::Result<OwnedFd> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let (kind, number) = match protocol {
-        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
-        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
-        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
-    };
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(number))?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
+impl Held {
+    /// From now on the run has the ports, and gives them back.
+    pub(super) fn keep(&mut self) {
+        self.book = None;
     }
-    rustix::net::bind(&socket, &SocketAddr::new(address, port))?;
-    Ok(socket)
+
+    /// What the monitor gets: where each port leads in this run, and its socket.
+    pub(super) fn for_monitor(
+        mut self,
+        run: &RunNetwork,
+        policy: PublishPolicy,
+    ) -> Vec<(HeldPort, OwnedFd)> {
+        std::mem::take(&mut self.sockets)
+            .into_iter()
+            .zip(&self.ports)
+            .filter_map(|(socket, port)| Some((held_port(run, port, policy)?, socket?)))
+            .collect()
+    }
 }
 
-fn bound_port(socket: &OwnedFd) -> rustix::io::Result<u16> {
-    let address = rustix::net::getsockname(socket)?;
-    Ok(SocketAddr::try_from(address)
-        .map_err(|_| Errno::AFNOSUPPORT)?
-        .port())
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(book) = &self.book {
+            // Closed first, so that whoever gets a port from the book finds it free.
+            self.sockets.clear();
+            give_back(book, &self.ports);
+        }
+    }
 }
 
-fn refused(request: &PortRequest, address: IpAddr, port: u16, why: Errno) -> EngineError {
-    let at = SocketAddr::new(address, port);
-    let why = match why {
-        Errno::ADDRINUSE => "address already in use".to_owned(),
-        other => std::io::Error::from(other).to_string(),
-    };
-    EngineError::Internal(format!(
-        "driver failed programming external connectivity: failed to bind host port {at}/{}: {why}",
-        request.protocol
-    ))
+fn lock(book: &Mutex<PortBook>) -> MutexGuard<'_, PortBook> {
+    // Every change of the book is complete by itself.
+    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Addresses a port is published on.
-fn addresses(
-    request: &PortRequest,
-    default: Option<IpAddr>,
-    policy: PublishPolicy,
-    ipv6: bool,
-) -> Vec<IpAddr> {
-    let all = match policy {
-        PublishPolicy::Loopback => [
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ],
-        _ => [
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        ],
-    };
-    match request.host_address.or(default) {
-        Some(address) => vec![address],
-        None => all.into_iter().filter(|a| a.is_ipv4() || ipv6).collect(),
+fn binding(port: &PublishedPort) -> PortBinding {
+    PortBinding {
+        protocol: port.protocol,
+        hosts: vec![port.host_address],
+        port: port.host_port,
+        container_port: port.container_port,
+    }
+}
+
+/// Enters ports that a running container has.
+pub(super) fn restore(book: &Mutex<PortBook>, ports: &[PublishedPort]) {
+    let mut book = lock(book);
+    for port in ports {
+        book.restore(&binding(port));
+    }
+}
+
+/// Takes ports out of the book.
+pub(super) fn give_back(book: &Mutex<PortBook>, ports: &[PublishedPort]) {
+    let mut book = lock(book);
+    for port in ports {
+        book.release(&binding(port));
+    }
+}
+
+/// Which families of host addresses can lead to a container.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Families {
+    pub(super) ipv4: bool,
+    pub(super) ipv6: bool,
+}
+
+/// How ports are published that do not say it themselves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// Where they are published.
+    pub(super) default: Option<IpAddr>,
+    pub(super) policy: PublishPolicy,
+    pub(super) families: Families,
+}
+
+impl Manner {
+    /// Addresses a port is published on.
+    fn addresses(&self, request: &PortRequest) -> Result<Vec<IpAddr>, EngineError> {
+        let fits = |address: &IpAddr| {
+            if address.is_ipv4() {
+                self.families.ipv4
+            } else {
+                self.families.ipv6
+            }
+        };
+        let all = match self.policy {
+            PublishPolicy::Loopback => [
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ],
+            _ => [
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            ],
+        };
+        match request.host_address.or(self.default) {
+            Some(address) if fits(&address.to_canonical()) => Ok(vec![address.to_canonical()]),
+            Some(address) if request.host_address.is_some() => Err(EngineError::Invalid(format!(
+                "port {}/{} cannot be published on {address}: the container has no address that could be reached from there",
+                request.container_port, request.protocol
+            ))),
+            _ => Ok(all.into_iter().filter(fits).collect()),
+        }
     }
 }
 
 /// Takes every port asked for, or none.
 pub(super) fn hold(
     requests: &[PortRequest],
-    default: Option<IpAddr>,
-    policy: PublishPolicy,
-    host_ipv6: bool,
+    manner: Manner,
+    book: &Arc<Mutex<PortBook>>,
 ) -> Result<Held, EngineError> {
-    let mut held = Held::default();
+    let mut held = Held {
+        ports: Vec::new(),
+        sockets: Vec::new(),
+        book: Some(Arc::clone(book)),
+    };
     for request in requests {
-        let addresses = addresses(request, default, policy, host_ipv6);
-        let (port, sockets) = one(request, &addresses)?;
-        for (address, socket) in addresses.into_iter().zip(sockets) {
-            held.ports.push(PublishedPort {
-                container_port: request.container_port,
-                protocol: request.protocol,
-                host_address: address,
-                host_port: port,
-            });
-            held.sockets.push(socket);
+        let addresses = manner.addresses(request)?;
+        if addresses.is_empty() {
+            continue;
         }
+        let wanted = firewall::PortRequest {
+            protocol: request.protocol,
+            hosts: addresses,
+            first: request.host_first,
+            last: request.host_last,
+            container_port: request.container_port,
+        };
+        one(&wanted, &mut held, book)?;
     }
     Ok(held)
 }
 
-/// A port, and a socket on it for each address.
-type Bound = (u16, Vec<Option<OwnedFd>>);
+fn refused(why: &str) -> EngineError {
+    EngineError::Internal(format!(
+        "driver failed programming external connectivity: {why}"
+    ))
+}
 
-/// One port that is free on all the addresses.
-fn one(request: &PortRequest, addresses: &[IpAddr]) -> Result<Bound, EngineError> {
-    let attempt = |wanted: u16| -> Result<Bound, (IpAddr, u16, Errno)> {
-        let mut sockets = Vec::with_capacity(addresses.len());
-        let mut port = wanted;
-        for address in addresses {
-            let made = match socket(*address, port, request.protocol) {
-                // A port of the kernel's choice needs the kernel.
-                Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT)
-                    if request.protocol == Protocol::Sctp && port != 0 =>
-                {
+/// One port that is free on all the addresses. What other programs have is passed over where there is a choice.
+fn one(
+    request: &firewall::PortRequest,
+    held: &mut Held,
+    book: &Arc<Mutex<PortBook>>,
+) -> Result<(), EngineError> {
+    let mut avoid = BTreeSet::new();
+    let choice = request.first != request.last || request.first == 0;
+    loop {
+        let chosen = lock(book)
+            .choose(request, &avoid)
+            .map_err(|e| refused(&e.to_string()))?;
+        let mut attempt = Held {
+            ports: chosen
+                .hosts
+                .iter()
+                .map(|host| PublishedPort {
+                    container_port: chosen.container_port,
+                    protocol: chosen.protocol,
+                    host_address: *host,
+                    host_port: chosen.port,
+                })
+                .collect(),
+            sockets: Vec::new(),
+            book: Some(Arc::clone(book)),
+        };
+        let failure = chosen.hosts.iter().find_map(|host| {
+            match firewall::hold(chosen.protocol, *host, chosen.port) {
+                Ok(socket) => {
+                    attempt.sockets.push(socket);
                     None
                 }
-                other => Some(other.map_err(|e| (*address, port, e))?),
-            };
-            if let Some(made) = made.as_ref().filter(|_| port == 0) {
-                port = bound_port(made).map_err(|e| (*address, port, e))?;
+                Err(error) => Some((*host, error)),
             }
-            sockets.push(made);
-        }
-        Ok((port, sockets))
-    };
-    let mut last = None;
-    let candidates: Box<dyn Iterator<Item = u16>> = if request.host_first == 0 {
-        // The kernel's choice is free for the first address; others may have it.
-        Box::new(std::iter::repeat_n(0, limits::EPHEMERAL_ATTEMPTS))
-    } else {
-        Box::new(request.host_first..=request.host_last)
-    };
-    for candidate in candidates {
-        match attempt(candidate) {
-            Ok(found) => return Ok(found),
-            Err(failure) => last = Some(failure),
+        });
+        match failure {
+            None => {
+                attempt.keep();
+                held.ports.append(&mut attempt.ports);
+                held.sockets.append(&mut attempt.sockets);
+                return Ok(());
+            }
+            Some((_, error))
+                if choice && error.is_taken() && avoid.len() < limits::PORT_ATTEMPTS =>
+            {
+                avoid.insert(chosen.port);
+            }
+            Some((host, error)) => {
+                return Err(refused(&format!(
+                    "failed to bind host port {}/{}: {}",
+                    SocketAddr::new(host, chosen.port),
+                    chosen.protocol,
+                    error.reason()
+                )));
+            }
         }
     }
-    let (address, port, why) = last.unwrap_or((
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        request.host_first,
-        Errno::ADDRINUSE,
-    ));
-    Err(refused(request, address, port, why))
+}
+
+/// Where a held port leads in a run; `None` where it leads nowhere.
+pub(super) fn held_port(
+    run: &RunNetwork,
+    port: &PublishedPort,
+    policy: PublishPolicy,
+) -> Option<HeldPort> {
+    let (_, container) = target(run, port.host_address.is_ipv4())?;
+    Some(HeldPort {
+        name: key(port),
+        protocol: port.protocol,
+        target: SocketAddr::new(container, port.container_port),
+        policy: for_kernel(policy),
+    })
 }
 
 /// The key a held socket has with its monitor.

@@ -186,6 +186,7 @@ impl Monitor {
             Token::Children | Token::Process(_) => self.reap_children(),
             Token::OutOfMemory => self.note_memory(),
             Token::Names => self.answer_names(),
+            Token::Ports => self.forward_ports(),
             Token::Link(key) => {
                 if let Some(link) = self.links.get_mut(key) {
                     link.ready(readable, writable, ending);
@@ -418,7 +419,7 @@ impl Monitor {
         drains
             .chain(stalls)
             .chain(self.tidy_at)
-            .chain(self.names_deadline())
+            .chain(self.network_deadline())
             .min()
             .map(|deadline| deadline.saturating_duration_since(now))
     }
@@ -436,7 +437,7 @@ impl Monitor {
             self.shrink_names();
             berth_sys::memory::trim();
         }
-        self.keep_names_deadline(now);
+        self.keep_network_deadline(now);
         self.end_sessions(now);
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use berth_net::dns::{DnsSettings, DnsSockets, Responder};
+use berth_net::firewall::{Forwarder, Route};
 use berth_sys::fs::Durability;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
@@ -14,13 +15,16 @@ use super::poll::{Poll, Token};
 use crate::error::MonitorError;
 use crate::launch::{CONFIG_FILE, LaunchRequest, RuntimeChoice};
 use crate::limits;
-use crate::network::{LaunchDescriptors, NetworkChange, NetworkLaunch, sockets};
+use crate::network::{HeldPort, LaunchDescriptors, NetworkChange, NetworkLaunch, sockets};
 
 #[derive(Debug, Default)]
 pub(super) struct Network {
     namespace: Option<OwnedFd>,
     responder: Option<Responder>,
-    ports: BTreeMap<String, OwnedFd>,
+    /// Carries what comes to held ports; none while none is held.
+    forwarder: Option<Forwarder>,
+    /// Names of held ports, with their numbers there.
+    ports: BTreeMap<String, u32>,
 }
 
 impl Network {
@@ -42,9 +46,11 @@ impl Network {
         let given = LaunchDescriptors::sort(launch, list)?;
         let mut network = Self {
             namespace: given.namespace,
-            responder: None,
-            ports: launch.ports.iter().cloned().zip(given.ports).collect(),
+            ..Self::default()
         };
+        for (port, socket) in launch.ports.iter().zip(given.ports) {
+            network.hold(port, socket, poll)?;
+        }
         if let (Some(settings), Some(sockets)) = (launch.dns.clone(), given.dns) {
             network.answer_names(settings, sockets, poll)?;
         }
@@ -64,6 +70,54 @@ impl Network {
         poll.add_level(responder.descriptor(), Token::Names)?;
         self.responder = Some(responder);
         Ok(())
+    }
+
+    fn hold(&mut self, port: &HeldPort, socket: OwnedFd, poll: &Poll) -> Result<(), MonitorError> {
+        let forwarder = match &mut self.forwarder {
+            Some(forwarder) => forwarder,
+            none => {
+                let forwarder = Forwarder::new()?;
+                poll.add_level(&forwarder, Token::Ports)?;
+                none.insert(forwarder)
+            }
+        };
+        let number = forwarder.add(Route {
+            socket,
+            protocol: port.protocol,
+            target: port.target,
+            policy: port.policy,
+        })?;
+        if let Some(former) = self.ports.insert(port.name.clone(), number) {
+            forwarder.withdraw(former);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, name: &str) {
+        if let (Some(number), Some(forwarder)) = (self.ports.remove(name), &mut self.forwarder) {
+            forwarder.withdraw(number);
+        }
+        if self.ports.is_empty() && self.forwarder.as_ref().is_some_and(|f| f.sessions() == 0) {
+            self.forwarder = None;
+        }
+    }
+
+    fn lead(&mut self, port: &HeldPort) {
+        if let (Some(number), Some(forwarder)) = (self.ports.get(&port.name), &mut self.forwarder) {
+            forwarder.lead(*number, port.target);
+        }
+    }
+
+    fn forward(&mut self, now: Instant) {
+        let Some(forwarder) = &mut self.forwarder else {
+            return;
+        };
+        if forwarder.turn(now).is_err() {
+            // Level-triggered and without an answer: it would be asked for ever. The ports stay translated by the
+            // kernel; what it does not translate is refused from here on.
+            self.forwarder = None;
+            self.ports.clear();
+        }
     }
 
     /// Where a runtime finds the namespace.
@@ -146,14 +200,34 @@ impl Monitor {
     }
 
     /// When the resolver wants its next turn.
-    pub(super) fn names_deadline(&self) -> Option<Instant> {
+    fn names_deadline(&self) -> Option<Instant> {
         self.network.responder.as_ref()?.deadline()
     }
 
-    pub(super) fn keep_names_deadline(&mut self, now: Instant) {
+    fn ports_deadline(&self) -> Option<Instant> {
+        self.network.forwarder.as_ref()?.deadline()
+    }
+
+    /// When the network wants its next turn though nothing has arrived.
+    pub(super) fn network_deadline(&self) -> Option<Instant> {
+        [self.names_deadline(), self.ports_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn keep_network_deadline(&mut self, now: Instant) {
         if self.names_deadline().is_some_and(|until| until <= now) {
             self.network.turn();
         }
+        if self.ports_deadline().is_some_and(|until| until <= now) {
+            self.network.forward(now);
+        }
+    }
+
+    /// Somebody has come to a held port, or one who came has sent something.
+    pub(super) fn forward_ports(&mut self) {
+        self.network.forward(Instant::now());
     }
 
     /// Gives back what an idle resolver does not need.
@@ -192,11 +266,14 @@ impl Monitor {
             }
         }
         for name in &change.release {
-            self.network.ports.remove(name);
+            self.network.release(name);
         }
-        self.network
-            .ports
-            .extend(change.hold.into_iter().zip(descriptors));
+        for port in &change.lead {
+            self.network.lead(port);
+        }
+        for (port, socket) in change.hold.iter().zip(descriptors) {
+            self.network.hold(port, socket, &self.poll)?;
+        }
         Ok(())
     }
 

@@ -27,6 +27,8 @@ pub(super) enum Token {
     OutOfMemory,
     /// The container's resolver.
     Names,
+    /// Published ports that the kernel does not translate.
+    Ports,
     /// A daemon's connection.
     Link(Key),
     /// An attached client.
@@ -61,6 +63,7 @@ impl Token {
             Self::Input(key) => (7, Some(key)),
             Self::Process(key) => (8, Some(key)),
             Self::Names => (9, None),
+            Self::Ports => (10, None),
         };
         let (index, generation) = key.map_or((0, 0), |key| (key.index, key.generation));
         kind << 56 | u64::from(generation) << 32 | u64::from(index)
@@ -82,6 +85,7 @@ impl Token {
             7 => Self::Input(key),
             8 => Self::Process(key),
             9 => Self::Names,
+            10 => Self::Ports,
             _ => return None,
         })
     }

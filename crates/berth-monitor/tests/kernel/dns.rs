@@ -1,7 +1,7 @@
 //! The network that a monitor keeps for its container: the namespace, held ports, and answers to names.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,12 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use berth_monitor::{
-    LaunchDescriptors, LaunchRequest, NetworkChange, NetworkLaunch, RuntimeChoice, connect,
+    HeldPort, LaunchDescriptors, LaunchRequest, NetworkChange, NetworkLaunch, RuntimeChoice,
+    connect,
 };
 use berth_net::dns::names::{Member, NetworkNames};
 use berth_net::dns::{DnsSettings, DnsSockets};
+use berth_net::firewall::{Policy, Protocol};
 use berth_sys::namespace::{self, Kind};
 use berth_types::Signal;
 use rustix::process::{Pid, kill_process_group};
@@ -174,7 +176,15 @@ async fn networks_change_while_it_runs() {
         .collect();
     let change = NetworkChange {
         dns: Some(settings),
-        hold: addresses.iter().map(ToString::to_string).collect(),
+        hold: addresses
+            .iter()
+            .map(|address| HeldPort {
+                name: address.to_string(),
+                protocol: Protocol::Tcp,
+                target: SocketAddr::from(([127, 0, 0, 1], 1)),
+                policy: Policy::Compat,
+            })
+            .collect(),
         ..NetworkChange::default()
     };
     let ports = listeners.into_iter().map(OwnedFd::from).collect();

@@ -124,8 +124,22 @@ impl Forwarder {
     /// Gives a held port up. Connections through it go on, flows of datagrams end.
     pub fn withdraw(&mut self, number: u32) {
         if let Some(held) = self.routes.remove(&number) {
+            // While somebody else has the socket too, closing ours would not end its being watched.
+            let _ = epoll::delete(&self.epoll, &held.route.socket);
             for flow in held.flows.values() {
                 self.sessions.remove(flow);
+            }
+        }
+    }
+
+    /// Leads what comes to a held port from now on to another address. Flows of datagrams begin anew.
+    pub fn lead(&mut self, number: u32, target: SocketAddr) {
+        if let Some(held) = self.routes.get_mut(&number)
+            && held.route.target != target
+        {
+            held.route.target = target;
+            for (_, flow) in held.flows.drain() {
+                self.sessions.remove(&flow);
             }
         }
     }

@@ -37,6 +37,13 @@ impl HoldError {
         *cause == Errno::ADDRINUSE
     }
 
+    /// What the kernel said, in the words Docker prints.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let Self::Refused { cause, .. } = self;
+        reason(*cause)
+    }
+
     /// The class that an API's edge needs.
     #[must_use]
     pub fn kind(&self) -> berth_types::ErrorKind {

@@ -17,8 +17,8 @@ pub const EPHEMERAL: (u16, u16) = (32_768, 60_999);
 pub struct PortRequest {
     /// The protocol.
     pub protocol: Protocol,
-    /// The host's address; none means all addresses of both families.
-    pub host: Option<IpAddr>,
+    /// The host's addresses, which get the same port; unspecified means all of that family.
+    pub hosts: Vec<IpAddr>,
     /// First and last port of the host to choose from; zero means the ephemeral ports.
     pub first: u16,
     /// See `first`.
@@ -121,29 +121,15 @@ impl PortBook {
     /// Chooses and enters a port. `avoid` are ports that other programs turned out to hold, when a choice is made
     /// again; it does not matter for a port that is the only one.
     ///
-    /// `ipv4` and `ipv6` say which families a port without an address is published on.
-    ///
     /// # Errors
     ///
     /// The port, or all of the range, is held.
     pub fn choose(
         &mut self,
         request: &PortRequest,
-        (ipv4, ipv6): (bool, bool),
         avoid: &BTreeSet<u16>,
     ) -> Result<PortBinding, PortError> {
-        let hosts: Vec<IpAddr> = match request.host {
-            Some(host) => vec![host.to_canonical()],
-            None => {
-                let both = [
-                    (ipv4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-                    (ipv6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
-                ];
-                both.into_iter()
-                    .filter_map(|(wanted, host)| wanted.then_some(host))
-                    .collect()
-            }
-        };
+        let hosts: Vec<IpAddr> = request.hosts.iter().map(IpAddr::to_canonical).collect();
         let ephemeral = request.first == 0 && request.last == 0;
         let (first, last) = if ephemeral {
             self.ephemeral
@@ -248,7 +234,10 @@ mod tests {
     fn request(host: Option<&str>, first: u16, last: u16) -> PortRequest {
         PortRequest {
             protocol: Protocol::Tcp,
-            host: host.map(|host| host.parse().unwrap()),
+            hosts: match host {
+                Some(host) => vec![host.parse().unwrap()],
+                None => vec!["0.0.0.0".parse().unwrap(), "::".parse().unwrap()],
+            },
             first,
             last,
             container_port: 80,
@@ -256,7 +245,7 @@ mod tests {
     }
 
     fn choose(book: &mut PortBook, request: &PortRequest) -> Result<u16, PortError> {
-        book.choose(request, (true, true), &BTreeSet::new())
+        book.choose(request, &BTreeSet::new())
             .map(|binding| binding.port)
     }
 
@@ -306,7 +295,7 @@ mod tests {
         let range = request(None, 8000, 8002);
         assert_eq!(choose(&mut book, &range), Ok(8000));
         assert_eq!(choose(&mut book, &range), Ok(8001));
-        let avoided = book.choose(&range, (true, false), &BTreeSet::from([8002]));
+        let avoided = book.choose(&range, &BTreeSet::from([8002]));
         assert_eq!(avoided, Err(PortError::Exhausted));
     }
 

@@ -1,8 +1,12 @@
 //! Networks by the real executable, in a network namespace that plays the host.
 
+mod ports;
+
+use std::time::Duration;
+
 use berth_testkit::daemon::{Engine, Settings};
-use berth_testkit::netns::Namespace;
-use berth_testkit::{Daemon, wait};
+use berth_testkit::netns::{Echo, Namespace};
+use berth_testkit::{Daemon, needs, wait};
 
 /// A host of its own: a namespace with an uplink to another one that plays the outside.
 struct Site {
@@ -56,6 +60,13 @@ impl Site {
             .to_owned()
     }
 
+    /// Sends datagrams that come to a container's port back.
+    #[track_caller]
+    fn echo(&self, container: &str, port: u16) -> Echo {
+        let pid = self.daemon.container_pid(container);
+        Echo::new(format!("/proc/{pid}/ns/net").as_ref(), port)
+    }
+
     /// What of networks there is on the host, apart from the default bridge and what is prepared ahead.
     fn things(&self) -> Vec<String> {
         let mut things = self.host.links();
@@ -68,8 +79,40 @@ impl Site {
     }
 }
 
-/// A server that says who asks.
+/// A server of greetings.
 const SERVER: &str = "sh -c 'while true; do echo hello | nc -l -p 80 >/dev/null 2>&1; done'";
+
+/// A server of pages: `/` is its host's name, `/cgi-bin/who` says who asks.
+const PAGES: &str = "sh -c 'mkdir -p /www/cgi-bin && hostname >/www/index.html \
+    && printf \"#!/bin/sh\\necho\\necho \\$REMOTE_ADDR\\n\" >/www/cgi-bin/who && chmod +x /www/cgi-bin/who \
+    && exec httpd -f -p 80 -h /www'";
+
+/// What a page of a server says, or nothing.
+#[track_caller]
+fn page(from: &Namespace, url: &str) -> String {
+    needs::program("curl", "curl");
+    let output = from.run(&format!("curl -gsS --noproxy * --max-time 5 {url}"));
+    output.text().trim().to_owned()
+}
+
+/// Waits for a page to say something that fits.
+#[track_caller]
+fn until_page(from: &Namespace, url: &str, fits: &str) {
+    let mut last = String::new();
+    let found = wait::within(wait::scaled(Duration::from_secs(20)), || {
+        last = page(from, url);
+        (last == fits).then_some(())
+    });
+    assert!(found.is_some(), "{url} said {last:?}, not {fits:?}");
+}
+
+/// What a server answers to a datagram, or nothing.
+#[track_caller]
+fn datagram(from: &Namespace, address: &str, port: u16) -> String {
+    let line = format!("exec 3<>/dev/udp/{address}/{port}; echo ping >&3; timeout 2 head -n 1 <&3");
+    let output = from.command("bash -c").arg(line).run();
+    output.text().trim().to_owned()
+}
 
 #[test]
 fn the_default_bridge_gives_an_address_and_leads_outside() {
@@ -149,7 +192,7 @@ fn published_ports_are_reached_from_everywhere() {
     let taken = site.daemon.berth("run --rm -p 8080:80 busybox true");
     assert_eq!(taken.code(), 125);
     assert!(
-        taken.stderr.contains("address already in use"),
+        taken.stderr.contains("port is already allocated"),
         "{}",
         taken.stderr
     );

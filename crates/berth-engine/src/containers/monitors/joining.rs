@@ -69,9 +69,15 @@ impl Monitors {
             }
         };
         let Joined {
-            run, dns, ports, ..
+            run,
+            dns,
+            ports,
+            lead,
+            release,
+            ..
         } = joined;
-        let (hold, sockets): (Vec<String>, Vec<OwnedFd>) = ports.into_iter().unzip();
+        let (hold, sockets): (Vec<berth_monitor::HeldPort>, Vec<OwnedFd>) =
+            ports.into_iter().unzip();
         let (settings, resolver) = match dns {
             Some((settings, sockets)) => (Some(settings), sockets),
             None => (None, None),
@@ -80,7 +86,8 @@ impl Monitors {
         let told = berth_monitor::NetworkChange {
             dns: settings,
             sockets: new_resolver,
-            release: Vec::new(),
+            release,
+            lead,
             hold,
         };
         self.handle(&record.id)?
