@@ -107,12 +107,17 @@ mod tests {
             .args(["-c", "sleep 600 & wait"])
             .spawn()
             .unwrap();
-        wait::until("it has a child", || describe().contains("sleep 600"));
-        let family = process::descendants(child.id() as i32);
-        for member in &family {
-            process::send(*member, Signal::KILL);
-        }
+        let shell = child.id() as i32;
+        // The shell's own command line has these words as well.
+        let sleeper = wait::until_some("it has a child", || {
+            process::descendants(shell)
+                .into_iter()
+                .find(|pid| process::command_line(*pid) == "sleep 600")
+        });
+        let shown = |pid: i32| describe().contains(&format!("{pid} S sleep 600"));
+        wait::until("it sleeps", || shown(sleeper));
+        process::send(sleeper, Signal::KILL);
         child.wait().unwrap();
-        assert!(!describe().contains("sleep 600"));
+        assert!(!shown(sleeper));
     }
 }
