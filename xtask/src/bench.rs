@@ -6,6 +6,8 @@
 
 mod engines;
 mod memory;
+mod network;
+mod page;
 mod quiet;
 mod table;
 
@@ -14,11 +16,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use berth_testkit::{images, needs, scratch};
+use berth_testkit::{needs, scratch};
 
 use crate::cargo::{cargo, output_directory};
 use crate::deps;
-use engines::{Bundle, Contender};
+use engines::{Bundle, Contender, Place};
 use table::{Row, Unit};
 
 /// Rounds of everything that takes milliseconds.
@@ -34,70 +36,115 @@ const AT_ONCE: usize = 50;
 /// this machine `/run` may be something else.
 const VOLATILE: &str = "/dev/shm";
 
-/// Page that keeps the result.
-const PAGE: &str = "docs/performance.md";
+/// What was asked for on the command line.
+struct Options {
+    rounds: usize,
+    write: bool,
+    /// Names of engines; none stands for all.
+    only: Option<String>,
+    /// The executable to measure instead of a fresh release build.
+    executable: Option<PathBuf>,
+    /// The parts of the measurements of networks, when these are asked for.
+    network: Option<Vec<String>>,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut options = Self {
+            rounds: ROUNDS,
+            write: false,
+            only: None,
+            executable: None,
+            network: None,
+        };
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let mut value = || rest.next().with_context(|| format!("{argument} of what?"));
+            match (argument.as_str(), &mut options.network) {
+                ("--write", _) => options.write = true,
+                ("--rounds", _) => options.rounds = value()?.parse().context("--rounds")?,
+                ("--only", _) => options.only = Some(value()?.clone()),
+                ("--executable", _) => options.executable = Some(value()?.into()),
+                ("network", None) => options.network = Some(Vec::new()),
+                (part, Some(parts)) if !part.starts_with('-') => parts.push(part.to_owned()),
+                _ => bail!(
+                    "bench takes --write, --rounds N, --only berth,docker,podman and --executable FILE; \
+                     and `network`, with {} or without for all",
+                    network::names().join(", ")
+                ),
+            }
+        }
+        if options.rounds == 0 {
+            bail!("no rounds, no medians");
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, engine: &str) -> bool {
+        self.only
+            .as_ref()
+            .is_none_or(|names| names.split(',').any(|one| one == engine))
+    }
+
+    /// Berth's executable, built unless one was given.
+    fn berth(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.executable {
+            return fs::canonicalize(path).with_context(|| format!("find {}", path.display()));
+        }
+        cargo(["build", "--quiet", "--release", "--package", "berth"])?;
+        Ok(output_directory("release")?.join("berth"))
+    }
+}
 
 /// Measures and prints; `--write` puts the table into the page as well.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let mut rounds = ROUNDS;
-    let mut write = false;
-    let mut only: Option<&str> = None;
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        match (argument.as_str(), rest.as_slice().first()) {
-            ("--write", _) => write = true,
-            ("--rounds", Some(count)) => {
-                rounds = count.parse().context("--rounds")?;
-                rest.next();
-            }
-            ("--only", Some(names)) => {
-                only = Some(names);
-                rest.next();
-            }
-            _ => bail!("bench takes --write, --rounds N and --only berth,docker,podman"),
-        }
-    }
-    if rounds == 0 {
-        bail!("no rounds, no medians");
-    }
+    let options = Options::parse(arguments)?;
     if !needs::is_root() {
         bail!("bench needs root: it starts engines");
     }
     scratch::keep_run_in(Path::new(VOLATILE));
+    scratch::sweep();
+    berth_testkit::network::sweep();
     deps::for_bench()?;
-    let binary = output_directory("release")?.join("berth");
-    let wanted = |name: &str| only.is_none_or(|names| names.split(',').any(|one| one == name));
+    match &options.network {
+        Some(parts) => network::run(&options, parts),
+        None => run_without_network(&options),
+    }
+}
+
+fn run_without_network(options: &Options) -> Result<()> {
+    let rounds = options.rounds;
+    let berth = options
+        .wants("berth")
+        .then(|| options.berth())
+        .transpose()?;
     let mut contenders = Vec::new();
-    if wanted("berth") {
-        cargo(["build", "--quiet", "--release", "--package", "berth"])?;
-        contenders.push(Contender::berth(&binary)?);
+    if let Some(binary) = &berth {
+        contenders.push(Contender::berth(binary, Place::Machine)?);
     }
-    if wanted("docker") {
-        contenders.push(Contender::docker()?);
+    if options.wants("docker") {
+        contenders.push(Contender::docker(Place::Machine)?);
     }
-    if wanted("podman") {
+    if options.wants("podman") {
         contenders.push(Contender::podman()?);
     }
     let names: Vec<String> = contenders.iter().map(|one| one.title.clone()).collect();
     let mut rows = measure(&contenders, rounds)?;
     rows.extend(memory::rows(&contenders)?);
-    rows.push(sizes(&contenders, &binary));
+    rows.push(sizes(&contenders, berth.as_deref()));
     drop(contenders);
 
     let mut text = table::render(&names, &rows);
     text.push('\n');
-    text.push_str(&table::render_runtimes(&runtimes(
-        wanted("berth").then_some(&binary),
-        rounds,
-    )?));
+    text.push_str(&table::render_runtimes(&runtimes(berth.as_ref(), rounds)?));
     text.push_str(&format!(
         "\n{} rounds, medians, on {}.\n",
         rounds,
         table::machine()
     ));
     println!("{text}");
-    if write {
-        replace_in_page(&text)?;
+    if options.write {
+        page::replace("", &text)?;
     }
     Ok(())
 }
@@ -156,7 +203,7 @@ fn turns(
             }
         }
     }
-    let values = times.iter_mut().map(|times| Some(median(times))).collect();
+    let values = times.iter().map(|times| Some(median(times))).collect();
     Ok(Row {
         title: title.to_owned(),
         unit: Unit::Milliseconds,
@@ -164,18 +211,24 @@ fn turns(
     })
 }
 
-fn median(times: &mut [Duration]) -> f64 {
-    times.sort_unstable();
-    let middle = times.len() / 2;
-    let value = if times.len() % 2 == 1 {
-        times[middle].as_secs_f64()
-    } else {
-        (times[middle - 1] + times[middle]).as_secs_f64() / 2.0
-    };
-    value * 1000.0
+/// The median in milliseconds.
+fn median(times: &[Duration]) -> f64 {
+    let mut values: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+    median_of(&mut values) * 1000.0
 }
 
-fn sizes(contenders: &[Contender], binary: &Path) -> Row {
+/// The median; not a number of nothing.
+fn median_of(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+fn sizes(contenders: &[Contender], berth: Option<&Path>) -> Row {
     let of = |paths: &[PathBuf]| -> f64 {
         let bytes: u64 = paths
             .iter()
@@ -193,7 +246,7 @@ fn sizes(contenders: &[Contender], binary: &Path) -> Row {
                 .filter_map(|name| needs::find(name))
                 .collect();
             if one.is_berth() {
-                paths.push(binary.to_owned());
+                paths.extend(berth.map(Path::to_owned));
             }
             Some(of(&paths))
         })
@@ -238,20 +291,9 @@ fn runtimes(binary: Option<&PathBuf>, rounds: usize) -> Result<Vec<(String, f64)
     }
     Ok(contenders
         .into_iter()
-        .zip(&mut times)
+        .zip(&times)
         .map(|((name, _), times)| (name, median(times)))
         .collect())
-}
-
-fn replace_in_page(text: &str) -> Result<()> {
-    let path = images::workspace().join(PAGE);
-    let page = fs::read_to_string(&path).with_context(|| format!("read {PAGE}"))?;
-    let (begin, end) = ("<!-- bench: begin -->\n", "<!-- bench: end -->");
-    let (Some(first), Some(last)) = (page.find(begin), page.find(end)) else {
-        bail!("{PAGE} has no place for the table (between {begin:?} and {end:?})");
-    };
-    let page = format!("{}{begin}{text}{}", &page[..first], &page[last..]);
-    fs::write(&path, page).with_context(|| format!("write {PAGE}"))
 }
 
 #[cfg(test)]
@@ -262,7 +304,7 @@ mod tests {
     fn medians_of_odd_and_even_counts() {
         let of = |values: &[u64]| {
             median(
-                &mut values
+                &values
                     .iter()
                     .map(|ms| Duration::from_millis(*ms))
                     .collect::<Vec<_>>(),
@@ -270,5 +312,21 @@ mod tests {
         };
         assert!((of(&[9, 1, 5]) - 5.0).abs() < 1e-9);
         assert!((of(&[4, 1, 2, 9]) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn arguments_name_what_is_measured() {
+        let parse = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            Options::parse(&words)
+        };
+        let options = parse("network traffic ports --rounds 3 --write").unwrap();
+        assert_eq!(options.network.unwrap(), ["traffic", "ports"]);
+        assert!(options.write && options.rounds == 3 && options.only.is_none());
+        let options = parse("--only berth,docker").unwrap();
+        assert!(options.wants("docker") && !options.wants("podman"));
+        for wrong in ["traffic", "--rounds 0", "--rounds", "network --fast"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -33,7 +33,7 @@ const TEST: &[Need] = &[
     ("wrk", &["wrk"]),
 ];
 
-const BENCH: &[Need] = &[("crun", &["crun"])];
+const BENCH: &[Need] = &[("crun", &["crun"]), ("iperf3", &["iperf3"])];
 
 const VM: &[Need] = &[
     ("qemu-system-x86_64", &["qemu-system-x86"]),

@@ -56,7 +56,7 @@ const TASKS: [Task; 9] = [
     ),
     (
         "bench",
-        "Berth beside Docker and Podman, as ratios [--write] [--rounds N]",
+        "Berth beside Docker and Podman, as ratios [network [part …]] [--write] [--rounds N]",
         bench::run,
     ),
     (

@@ -1,16 +1,16 @@
-//! `test-images`: makes `busybox:latest` and `debian:bookworm-slim` as files anybody can load.
+//! `test-images`: makes the test images as files anybody can load.
 
 use std::fs;
 
 use anyhow::{Context, Result, bail};
 use berth_testkit::images;
 
-/// Makes both images as `docker save` archives and OCI layouts and prints where they are.
+/// Makes each as `docker save` archives and OCI layouts and prints where they are.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !arguments.is_empty() {
         bail!("test-images takes no arguments");
     }
-    for image in [images::busybox()?, images::debian()?] {
+    for image in [images::busybox()?, images::debian()?, images::traffic()?] {
         let archive = images::archive_file(&image)?;
         let layout = archive.with_extension("").with_extension("oci.tar");
         if !layout.exists() {

@@ -1,5 +1,5 @@
-//! The test images, made from Debian's packages and cached: `busybox:latest` and
-//! `debian:bookworm-slim`.
+//! The test images, made from Debian's packages and cached: `busybox:latest`, `debian:bookworm-slim` and
+//! `traffic:latest`.
 //!
 //! The cache is `BERTH_TEST_CACHE`, else `target/test-images`. A file there carries the digest of
 //! its recipe in its name, so a changed recipe never meets an old file.
@@ -25,6 +25,9 @@ const LEFT_OUT: [&str; 5] = [
     "/usr/share/locale/*",
     "/usr/share/lintian/*",
 ];
+
+/// Packages of the image that makes and measures traffic.
+const TRAFFIC: [&str; 3] = ["iperf3", "wrk", "nginx-light"];
 
 /// Raised when the code below makes other images from the same constants.
 const REVISION: &str = "2";
@@ -59,6 +62,13 @@ pub fn busybox() -> Result<Image> {
 pub fn debian() -> Result<Image> {
     let layer = cached("debian", &LEFT_OUT.join(" "), debian_layer)?;
     Ok(Image::new("debian:bookworm-slim", &["bash"], vec![layer]))
+}
+
+/// `traffic:latest`: Debian's smallest with iperf3, wrk and nginx, for measurements of networks.
+pub fn traffic() -> Result<Image> {
+    let recipe = format!("{} {}", LEFT_OUT.join(" "), TRAFFIC.join(" "));
+    let layer = cached("traffic", &recipe, traffic_layer)?;
+    Ok(Image::new("traffic:latest", &["bash"], vec![layer]))
 }
 
 /// The file of the `docker save` archive of `image` in the cache.
@@ -161,18 +171,24 @@ fn busybox_layer(work: &Path) -> Result<Vec<u8>> {
 }
 
 fn debian_layer(work: &Path) -> Result<Vec<u8>> {
+    debian_with(work, &[])
+}
+
+fn traffic_layer(work: &Path) -> Result<Vec<u8>> {
+    debian_with(work, &TRAFFIC)
+}
+
+fn debian_with(work: &Path, packages: &[&str]) -> Result<Vec<u8>> {
     if needs::find("mmdebstrap").is_none() {
         bail!("mmdebstrap is not installed (apt-get install mmdebstrap, or cargo xtask deps)");
     }
     let output = work.join("root.tar");
+    // usr-is-merged keeps usrmerge out, which would bring the whole of perl.
+    let mut included = vec!["usr-is-merged"];
+    included.extend(packages);
     let mut command = Command::new("mmdebstrap")
-        // usr-is-merged keeps usrmerge out, which would bring the whole of perl.
-        .args([
-            "--quiet",
-            "--variant=minbase",
-            "--format=tar",
-            "--include=usr-is-merged",
-        ])
+        .args(["--quiet", "--variant=minbase", "--format=tar"])
+        .arg(format!("--include={}", included.join(",")))
         .env("SOURCE_DATE_EPOCH", "1704067200")
         .deadline(Duration::from_secs(900));
     for pattern in LEFT_OUT {

@@ -12,6 +12,9 @@ pub const HOST: &str = "192.0.2.1";
 /// Address of the machine outside.
 pub const OUTSIDE: &str = "192.0.2.2";
 
+/// The first letters of the namespaces' names; the process that made them follows.
+const PREFIX: &str = "bt";
+
 /// Two network namespaces, one the host of a daemon and one outside, with a link between them.
 #[derive(Debug)]
 pub struct Network {
@@ -26,7 +29,7 @@ impl Network {
     pub fn new() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bt{}x{number}", std::process::id());
+        let name = format!("{PREFIX}{}x{number}", std::process::id());
         let network = Self { name };
         let (host, outside) = (network.host(), network.outside());
         let lines = [
@@ -68,6 +71,29 @@ impl Network {
     }
 }
 
+/// Removes the namespaces that test processes no longer alive have left.
+pub fn sweep() {
+    for entry in std::fs::read_dir("/run/netns")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name
+            .strip_prefix(PREFIX)
+            .and_then(|text| text.split_once('x'))
+            .and_then(|(pid, _)| pid.parse::<i32>().ok());
+        if owner.is_some_and(|pid| !crate::process::is_alive(pid)) {
+            delete(&name);
+        }
+    }
+}
+
+fn delete(name: &str) {
+    // One that was never made need not be removed.
+    drop(Command::new("ip").args(["netns", "delete", name]).try_run());
+}
+
 fn enter(namespace: &str, program: &str) -> Command {
     Command::new("nsenter").args([&format!("--net=/run/netns/{namespace}"), program])
 }
@@ -75,12 +101,7 @@ fn enter(namespace: &str, program: &str) -> Command {
 impl Drop for Network {
     fn drop(&mut self) {
         for name in [self.host(), self.outside()] {
-            // One that was never made need not be removed.
-            drop(
-                Command::new("ip")
-                    .args(["netns", "delete", &name])
-                    .try_run(),
-            );
+            delete(&name);
         }
     }
 }

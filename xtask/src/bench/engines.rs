@@ -2,15 +2,37 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use berth_testkit::leak::Scope;
 use berth_testkit::podman::Podman;
 use berth_testkit::scratch::Scratch;
-use berth_testkit::{Client, Daemon, Engine, Settings, images, needs};
+use berth_testkit::{Client, Daemon, Engine, Settings, images, needs, process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
+
+/// No command of an engine takes longer, the removal of a hundred containers included.
+const DEADLINE: Duration = Duration::from_secs(150);
+
+/// Where a daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the machine's own network, which it leaves alone: no bridge, no firewall.
+    Machine,
+    /// In a network of its own, with all that belongs to networks.
+    Network,
+}
+
+impl Place {
+    fn settings(self) -> Settings {
+        Settings {
+            network: self == Self::Network,
+            ..Settings::default()
+        }
+    }
+}
 
 /// One engine with the test image loaded.
 pub(super) struct Contender {
@@ -28,10 +50,10 @@ enum Kind {
 
 impl Contender {
     /// The release build.
-    pub(super) fn berth(binary: &Path) -> Result<Self> {
+    pub(super) fn berth(binary: &Path, place: Place) -> Result<Self> {
         let settings = Settings {
             executable: Some(binary.to_owned()),
-            ..Settings::default()
+            ..place.settings()
         };
         let daemon = Daemon::try_with(Engine::Berth, settings)?;
         let title = format!("Berth {}", env!("CARGO_PKG_VERSION"));
@@ -43,8 +65,8 @@ impl Contender {
     }
 
     /// dockerd with its own containerd.
-    pub(super) fn docker() -> Result<Self> {
-        let daemon = Daemon::try_with(Engine::Docker, Settings::default())?;
+    pub(super) fn docker(place: Place) -> Result<Self> {
+        let daemon = Daemon::try_with(Engine::Docker, place.settings())?;
         let version = daemon.api("GET", "/version", None).json();
         let title = format!(
             "Docker {}",
@@ -110,6 +132,14 @@ impl Contender {
         }
     }
 
+    /// The daemon, for what goes beyond commands.
+    pub(super) fn daemon(&self) -> Result<&Daemon> {
+        match &self.kind {
+            Kind::Daemon(daemon, _) => Ok(daemon),
+            Kind::Podman(_) => bail!("{} has no daemon", self.title),
+        }
+    }
+
     /// The names by which its processes are found.
     pub(super) fn scope(&self) -> Scope {
         match &self.kind {
@@ -122,14 +152,17 @@ impl Contender {
     pub(super) fn timed(&self, line: &str) -> Result<Duration> {
         let mut command = self.command(line);
         let start = Instant::now();
-        let output = command
+        let child = command
             .stderr(Stdio::piped())
-            .output()
+            .spawn()
             .context("start the client")?;
+        let ended = Children::of(vec![child]).wait(DEADLINE);
         let time = start.elapsed();
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            bail!("`{line}` ended with {}: {}", output.status, text.trim());
+        for output in ended? {
+            if !output.status.success() {
+                let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                bail!("`{line}` ended with {}: {}", output.status, text.trim());
+            }
         }
         Ok(time)
     }
@@ -141,19 +174,36 @@ impl Contender {
 
     /// Time until `count` commands started at once have all ended.
     pub(super) fn timed_many(&self, line: &str, count: usize) -> Result<Duration> {
-        let line = self.with_verb("run", line);
+        self.timed_each(&vec![line.to_owned(); count])
+    }
+
+    /// Time until all of these, each a `run`, started at once, have ended.
+    pub(super) fn timed_each(&self, lines: &[String]) -> Result<Duration> {
+        let lines: Vec<String> = lines.iter().map(|one| self.with_verb("run", one)).collect();
+        let mut commands: Vec<Command> = lines.iter().map(|line| self.command(line)).collect();
+        let mut children = Children::of(Vec::new());
         let start = Instant::now();
-        let children: Vec<_> = (0..count)
-            .map(|_| self.command(&line).spawn().context("start the client"))
-            .collect::<Result<_>>()?;
-        let mut failures = 0;
-        for mut child in children {
-            failures += usize::from(!child.wait().context("wait for the client")?.success());
+        for command in &mut commands {
+            children
+                .0
+                .push(command.spawn().context("start the client")?);
         }
+        let ended = children.wait(DEADLINE);
+        let time = start.elapsed();
+        let failures = ended?.iter().filter(|one| !one.status.success()).count();
         if failures > 0 {
-            bail!("{failures} of {count} failed");
+            bail!("{failures} of {} failed", lines.len());
         }
-        Ok(start.elapsed())
+        Ok(time)
+    }
+
+    /// What a command prints.
+    pub(super) fn printed(&self, line: &str) -> Result<String> {
+        let command = match &self.kind {
+            Kind::Daemon(daemon, client) => daemon.command(*client, line),
+            Kind::Podman(podman) => podman.command(line),
+        };
+        Ok(command.deadline(DEADLINE).checked()?.stdout)
     }
 
     /// A command whose time does not count.
@@ -202,6 +252,41 @@ impl Contender {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         plain
+    }
+}
+
+/// Clients that run; killed when dropped before they ended.
+struct Children(Vec<Child>);
+
+impl Children {
+    fn of(children: Vec<Child>) -> Self {
+        Self(children)
+    }
+
+    /// Waits until all have ended.
+    fn wait(mut self, limit: Duration) -> Result<Vec<Output>> {
+        let end = Instant::now() + limit;
+        for child in &self.0 {
+            let descriptor = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
+                .context("open a process descriptor")?;
+            let left = end.saturating_duration_since(Instant::now());
+            if !process::wait_for_end(&descriptor, left) {
+                bail!("a client has not ended within {} s", limit.as_secs());
+            }
+        }
+        std::mem::take(&mut self.0)
+            .into_iter()
+            .map(|child| child.wait_with_output().context("wait for the client"))
+            .collect()
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            drop(child.kill());
+            drop(child.wait());
+        }
     }
 }
 

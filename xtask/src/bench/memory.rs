@@ -61,6 +61,11 @@ fn steady(one: &Contender) -> u64 {
 }
 
 fn total(one: &Contender) -> u64 {
+    members(one).into_iter().map(process::pss_kib).sum()
+}
+
+/// The engine's processes, those in containers left out.
+pub(super) fn members(one: &Contender) -> Vec<i32> {
     let scope = one.scope();
     let mut members = scope.processes();
     if let Some(daemon) = one.daemon_pid() {
@@ -79,6 +84,5 @@ fn total(one: &Contender) -> u64 {
                 .any(|line| format!("{line}/").contains(&parent) && !line.contains("conmon"));
             !inside
         })
-        .map(process::pss_kib)
-        .sum()
+        .collect()
 }

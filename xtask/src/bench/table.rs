@@ -7,8 +7,14 @@ use std::fs;
 pub(super) enum Unit {
     /// Thousandths of a second.
     Milliseconds,
+    /// Millionths of a second.
+    Microseconds,
     /// 2^20 bytes.
     Mebibytes,
+    /// 10^9 bits per second.
+    Gigabits,
+    /// Requests per second.
+    Requests,
 }
 
 /// One measurement, one value per contender; none where the contender has nothing like it.
@@ -87,12 +93,20 @@ pub(super) fn machine() -> String {
     )
 }
 
-fn number(value: f64, unit: Unit) -> String {
+/// A value with its unit.
+pub(super) fn number(value: f64, unit: Unit) -> String {
+    let digits = match unit {
+        Unit::Requests => 0,
+        _ if value < 10.0 => 2,
+        _ => 1,
+    };
     let unit = match unit {
         Unit::Milliseconds => "ms",
+        Unit::Microseconds => "µs",
         Unit::Mebibytes => "MiB",
+        Unit::Gigabits => "Gbit/s",
+        Unit::Requests => "/s",
     };
-    let digits = if value < 10.0 { 2 } else { 1 };
     format!("{value:.digits$} {unit}")
 }
 
