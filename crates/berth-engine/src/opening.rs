@@ -89,9 +89,8 @@ impl Engine {
         }
         let services = Images::new(images.clone(), index.clone(), events.clone());
         services.ensure_builtin().await?;
-        {
-            let networks = networks.clone();
-            tokio::spawn(async move { networks.warm_up().await });
+        for handle in index.all() {
+            networks.expect(handle.view().networks.keys());
         }
         let system = System::new(host, index, images, events.clone(), containers.clone());
         Ok(Self {

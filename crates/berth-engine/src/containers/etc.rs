@@ -37,7 +37,7 @@ pub fn hosts(
         .collect();
     let ipv6 = places.endpoints.is_empty() || places.endpoints.iter().any(|e| e.ipv6.is_some());
     let mut lines = extra;
-    lines.extend(places.linked.iter().cloned());
+    lines.extend(places.linked_lines());
     lines.extend(hosts::own(
         &addresses,
         &spec.config.hostname,

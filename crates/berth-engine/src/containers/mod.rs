@@ -14,6 +14,7 @@ pub mod health;
 pub mod index;
 pub mod launcher;
 pub mod lifecycle;
+pub mod links;
 pub mod list;
 pub mod logs;
 pub mod merge;
@@ -164,6 +165,7 @@ impl Containers {
             &spec.endpoints,
             &self.environment.networks,
         )?;
+        self.environment.networks.expect(attachments.keys());
         warnings.extend(platform_warning);
         let mut record = ContainerRecord::new(
             id.clone(),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Containers;
 use super::index::{ContainerHandle, Index};
 use super::lifecycle::Request;
+use super::links::{self, Linked};
 use super::record::ContainerRecord;
 use super::spec::{ContainerConfig, HostSettings, NetworkMode};
 use crate::config::Config;
@@ -240,9 +241,23 @@ pub fn join_request(
         networks: wanted,
         ports,
         exposed,
+        linked: Vec::new(),
         dns_servers,
         ndots_set: has_resolver(record) && super::etc::resolver_file(record, config).ndots_set,
     }))
+}
+
+/// Whether it runs with loopback alone where the default bridge cannot be made: only the built-in image, which shows
+/// on any machine that containers run, and only when nothing was asked of the network. Any other program would fail
+/// later, and with less to tell than the network's own error.
+#[must_use]
+pub fn may_do_without(record: &ContainerRecord) -> bool {
+    let spec = &record.spec;
+    spec.host.network_mode == NetworkMode::Default
+        && record.networks.len() == 1
+        && spec.host.port_bindings.is_empty()
+        && !spec.host.publish_all_ports
+        && berth_image::builtin::is_builtin(&spec.image_id)
 }
 
 /// Priorities of gateways, by network.
@@ -260,73 +275,52 @@ pub struct Places {
     /// Its places.
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Containers it is linked to on the default bridge.
-    pub linked: Vec<hosts::Line>,
+    pub linked: Vec<Linked>,
     /// What `host-gateway` stands for.
     pub gateways: Vec<IpAddr>,
     /// Whether names are answered inside.
     pub resolver: bool,
 }
 
-/// Gathers what the files say.
+impl Places {
+    /// Lines of `/etc/hosts` for linked containers.
+    pub fn linked_lines(&self) -> impl Iterator<Item = hosts::Line> + '_ {
+        self.linked.iter().flat_map(|linked| linked.lines.clone())
+    }
+}
+
+/// Containers that this one is linked to on the default bridge.
 ///
 /// # Errors
-/// When a linked container is not there or does not run.
-pub fn places(
-    record: &ContainerRecord,
-    endpoints: Vec<Arc<Endpoint>>,
-    networks: &Networks,
-    index: &Index,
-) -> Result<Places, EngineError> {
+/// When one is not there or does not run.
+pub fn linked(record: &ContainerRecord, index: &Index) -> Result<Vec<Linked>, EngineError> {
     let legacy = matches!(
         record.spec.host.network_mode,
         NetworkMode::Default | NetworkMode::Bridge
     );
-    let mut linked = Vec::new();
-    if legacy {
-        for link in &record.spec.host.links {
-            linked.extend(legacy_link(link, index)?);
-        }
+    if !legacy {
+        return Ok(Vec::new());
     }
-    Ok(Places {
+    let links = record.spec.host.links.iter();
+    links
+        .map(|link| links::linked(&record.name, link, index))
+        .collect()
+}
+
+/// Gathers what the files say.
+#[must_use]
+pub fn places(
+    record: &ContainerRecord,
+    endpoints: Vec<Arc<Endpoint>>,
+    networks: &Networks,
+    linked: Vec<Linked>,
+) -> Places {
+    Places {
         endpoints,
         linked,
         gateways: networks.host_gateways(),
         resolver: has_resolver(record),
-    })
-}
-
-fn legacy_link(link: &str, index: &Index) -> Result<Vec<hosts::Line>, EngineError> {
-    let (target, alias) = link.split_once(':').unwrap_or((link, link));
-    let alias = alias.rsplit('/').next().unwrap_or(alias);
-    let view = index.find(target.trim_start_matches('/'))?.view();
-    let Some(run) = view.network.as_ref().filter(|_| view.is_running()) else {
-        return Err(EngineError::Conflict(format!(
-            "Cannot link to a non running container: /{} AS {alias}",
-            view.name
-        )));
-    };
-    let Some(endpoint) = run.endpoint("bridge") else {
-        return Err(EngineError::Invalid(format!(
-            "Cannot link to {target}, as it does not belong to the default network"
-        )));
-    };
-    let hostname = &view.spec.config.hostname;
-    let names = [alias, hostname, &view.name]
-        .into_iter()
-        .filter(|n| !n.is_empty())
-        .fold(Vec::<&str>::new(), |mut names, name| {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-            names
-        })
-        .join(" ");
-    Ok(endpoint
-        .ipv4
-        .into_iter()
-        .chain(endpoint.ipv6)
-        .map(|p| hosts::Line::new(p.address(), names.clone()))
-        .collect())
+    }
 }
 
 impl Containers {
@@ -378,8 +372,8 @@ impl Containers {
         self.go_on(handle, request).await
     }
 
-    /// Takes a container out of a network; while it runs, at once. With `force`, a container that is gone, or a
-    /// network it is not in, is no error.
+    /// Takes a container out of a network; while it runs, at once. With `force`, also what a container that is gone
+    /// has left there, and a network that is gone.
     ///
     /// # Errors
     /// `NotFound` when either is not there, `Forbidden` when it is not in it or may not leave it.
@@ -396,7 +390,16 @@ impl Containers {
             Err(_) if force => network.to_owned(),
             Err(error) => return Err(error),
         };
-        let handle = self.find(container)?;
+        let handle = match self.find(container) {
+            // What it left in the network goes all the same.
+            Err(error) if force => {
+                return match networks.forget(&name, container).await? {
+                    true => Ok(()),
+                    false => Err(error),
+                };
+            }
+            found => found?,
+        };
         if name == "host" {
             return Err(EngineError::Forbidden(
                 "container cannot be disconnected from host network or connected to host network"

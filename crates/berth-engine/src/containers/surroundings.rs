@@ -196,6 +196,11 @@ pub fn look_up(
         block_devices: block_devices(&record.resources)?,
         devices: devices(record)?,
         seccomp: lookups.seccomp(host, record, &options)?,
+        variables: places
+            .linked
+            .iter()
+            .flat_map(|linked| linked.variables.clone())
+            .collect(),
         ..Surroundings::default()
     };
     match &settings.network_mode {

@@ -295,8 +295,8 @@ impl Book {
     }
 
     /// What every running container has.
-    pub(super) fn runs(&self) -> impl Iterator<Item = &RunNetwork> {
-        self.runs.values().map(|run| &**run)
+    pub(super) fn runs(&self) -> impl Iterator<Item = (&ContainerId, &RunNetwork)> {
+        self.runs.iter().map(|(id, run)| (id, &**run))
     }
 
     /// Says what a container has now, and brings its membership in line.

@@ -270,6 +270,7 @@ impl Shared {
             endpoints: all.iter().map(|r| Arc::clone(&r.endpoint)).collect(),
             ports: held.ports.clone(),
             exposed: before.exposed.clone(),
+            linked: before.linked.clone(),
         };
         // Ports that lead nowhere any more are given up; others may lead to another place.
         let (mut lead, mut given_up) = (Vec::new(), Vec::new());

@@ -4,7 +4,8 @@
 //! host, and a host that cannot do it still runs those.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use berth_net::address::{HardwareAddress, Prefix};
@@ -25,15 +26,19 @@ use crate::error::{EngineError, chain};
 
 /// Time between two looks at rules that others change.
 const HEAL_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two looks at the host's routes, which change with every bridge and pair of ours.
+const ROUTES_PAUSE: Duration = Duration::from_secs(2);
 
 /// The host's side of all networks.
 pub(super) struct Ground {
     pub(super) host: Arc<Host>,
     firewall: Option<Arc<Mutex<Firewall>>>,
-    pool: SandboxPool,
+    /// Made when the first container on a bridge is in sight: who has none has no pairs on the host.
+    pool: OnceLock<SandboxPool>,
     /// Beginning of the marks of what is ours.
     mark: String,
-    mtu: u32,
+    /// Bytes of a packet on the host's default route.
+    mtu: AtomicU32,
     forwards: bool,
 }
 
@@ -94,14 +99,12 @@ impl Ground {
         } else {
             None
         };
-        let pool = SandboxPool::new(Arc::clone(&host), mtu)
-            .map_err(|e| of_link("prepare network namespaces", e))?;
         Ok(Self {
             host,
             firewall,
-            pool,
+            pool: OnceLock::new(),
             mark,
-            mtu,
+            mtu: AtomicU32::new(mtu),
             forwards: settings.ip_forward,
         })
     }
@@ -256,7 +259,85 @@ impl Ground {
     }
 
     fn mtu_of(&self, asked: u32) -> u32 {
-        if asked == 0 { self.mtu } else { asked }
+        if asked == 0 {
+            self.mtu.load(Ordering::Relaxed)
+        } else {
+            asked
+        }
+    }
+
+    /// The stock of prepared namespaces; begun now where it was not.
+    pub(super) fn pool(&self) -> Result<&SandboxPool, EngineError> {
+        if let Some(pool) = self.pool.get() {
+            return Ok(pool);
+        }
+        let made = SandboxPool::new(Arc::clone(&self.host), self.mtu_of(0))
+            .map_err(|e| of_link("prepare network namespaces", e))?;
+        // Of two that are made at once, one goes.
+        Ok(self.pool.get_or_init(|| made))
+    }
+
+    /// Looks at the default route's MTU again, and tells whether it is another one.
+    fn look_at_mtu(&self) -> bool {
+        // Without a default route, as for a moment while a host changes networks, nothing is known that is better.
+        let has_route = |ipv4| matches!(self.host.default_route(ipv4), Ok(Some(_)));
+        if !has_route(true) && !has_route(false) {
+            return false;
+        }
+        let Ok(mtu) = self.host.default_mtu() else {
+            return false;
+        };
+        let changed = self.mtu.swap(mtu, Ordering::Relaxed) != mtu;
+        if changed && let Some(pool) = self.pool.get() {
+            pool.set_mtu(mtu);
+        }
+        changed
+    }
+
+    /// Calls `changed` whenever the host's default route got another MTU. Ends when `ground` is gone.
+    pub(super) fn follow_routes(
+        ground: &Arc<Self>,
+        changed: impl Fn() + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let attempt = "watch the host's routes";
+        let watch = ground
+            .host
+            .watch()
+            .map_err(|e| of_link(attempt, e.into()))?;
+        let ground = Arc::downgrade(ground);
+        std::thread::Builder::new()
+            .name("routes".to_owned())
+            .spawn(move || {
+                loop {
+                    {
+                        let mut wait = [rustix::event::PollFd::new(
+                            &watch,
+                            rustix::event::PollFlags::IN,
+                        )];
+                        match rustix::event::poll(&mut wait, None) {
+                            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                            Err(_) => return,
+                        }
+                    }
+                    // Changes come in numbers.
+                    std::thread::sleep(ROUTES_PAUSE);
+                    let news = match watch.drain() {
+                        Ok(news) => news,
+                        Err(error) => {
+                            tracing::error!(%error, "the host's routes cannot be followed any more");
+                            return;
+                        }
+                    };
+                    let Some(ground) = ground.upgrade() else {
+                        return;
+                    };
+                    if news && ground.look_at_mtu() {
+                        changed();
+                    }
+                }
+            })
+            .map_err(|e| EngineError::io(attempt, e))?;
+        Ok(())
     }
 
     fn parent_name(record: &NetworkRecord, options: &ParentOptions) -> String {
@@ -289,7 +370,7 @@ impl Ground {
     /// A namespace for a container: with a prepared pair where its first place is on a bridge.
     pub(super) fn sandbox(&self, on_bridge: bool) -> Result<Sandbox, EngineError> {
         let made = if on_bridge {
-            self.pool.take()
+            self.pool()?.take()
         } else {
             Sandbox::new()
         };

@@ -217,6 +217,39 @@ impl Networks {
         left.1
     }
 
+    /// Takes whoever has this name or id out of a network, without asking the container. Tells whether there was one.
+    ///
+    /// # Errors
+    /// When the network is not there, or its names cannot be written.
+    pub async fn forget(&self, network: &str, container: &str) -> Result<bool, EngineError> {
+        let found = {
+            let book = self.shared.book();
+            let entry = book.find(network)?;
+            let member = entry
+                .members()
+                .find(|m| m.name == container || m.container.as_str() == container);
+            member.map(|m| (entry.record.id.clone(), m.container.clone()))
+        };
+        let Some((network, container)) = found else {
+            return Ok(false);
+        };
+        self.leave(&container).await?;
+        self.shared
+            .block(move |shared| {
+                let left = {
+                    let mut book = shared.book();
+                    book.get_mut(&network)
+                        .and_then(|entry| entry.leave(&container))
+                };
+                match left {
+                    Some(_) => shared.write_names(&network),
+                    None => Ok(()),
+                }
+            })
+            .await?;
+        Ok(true)
+    }
+
     /// What a container has in networks, while it runs.
     #[must_use]
     pub fn run(&self, container: &ContainerId) -> Option<Arc<RunNetwork>> {
@@ -317,6 +350,7 @@ impl Shared {
                 endpoints: reservation.endpoints().cloned().collect(),
                 ports: Vec::new(),
                 exposed: request.exposed.clone(),
+                linked: Vec::new(),
             });
             self.book().set_run(&container, Arc::clone(&run));
             return Ok(Joined {
@@ -359,6 +393,7 @@ impl Shared {
             endpoints: reservation.endpoints().cloned().collect(),
             ports: held.ports.clone(),
             exposed: request.exposed.clone(),
+            linked: request.linked.clone(),
         });
         // From here on a failure takes it back by leaving.
         held.keep();
@@ -455,6 +490,7 @@ impl Shared {
             let policy = self.host.config().network.publish_policy;
             publish::translations(&self.book(), run, policy)
         };
+        parts.links = publish::links(&self.book(), container, run, true);
         ground.change(
             format!("publish the ports of container {}", container.short()),
             Parts::default(),
@@ -478,6 +514,7 @@ impl Shared {
             let policy = self.host.config().network.publish_policy;
             let mut parts = Parts {
                 ports: publish::translations(&book, &run, policy),
+                links: publish::links(&book, container, &run, true),
                 ..Parts::default()
             };
             let mut records = Vec::new();

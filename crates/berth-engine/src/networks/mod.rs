@@ -26,7 +26,8 @@ pub mod settings;
 mod settle;
 pub mod view;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use berth_net::address::{Pools, Taken};
 use berth_net::firewall::{Parts, PortBook};
@@ -67,6 +68,8 @@ pub struct Networks {
 
 #[derive(Debug)]
 struct Shared {
+    /// Itself, for what the kernel tells.
+    own: Weak<Shared>,
     book: Mutex<Book>,
     ground: Mutex<Option<Arc<Ground>>>,
     /// Ports of the host that containers hold.
@@ -75,6 +78,8 @@ struct Shared {
     records: Records,
     events: Events,
     host: Arc<Host>,
+    /// Whether what bridges need is made ahead.
+    warm: AtomicBool,
     /// Calls of the kernel, which take turns there anyway.
     calls: Semaphore,
 }
@@ -111,6 +116,12 @@ impl Shared {
             self.wanted_parts(),
         )?;
         let opened = Arc::new(opened);
+        let own = Weak::clone(&self.own);
+        Ground::follow_routes(&opened, move || {
+            if let Some(shared) = own.upgrade() {
+                shared.follow_mtu();
+            }
+        })?;
         *ground = Some(Arc::clone(&opened));
         Ok(opened)
     }
@@ -144,10 +155,13 @@ impl Shared {
                     .push(publish::place(&entry.record, options, &member.endpoint));
             }
         }
-        for run in book.runs() {
+        for (container, run) in book.runs() {
             parts
                 .ports
                 .extend(publish::translations(&book, run, policy));
+            parts
+                .links
+                .extend(publish::links(&book, container, run, false));
         }
         parts
     }
@@ -188,7 +202,9 @@ impl Networks {
     ) -> Result<Self, EngineError> {
         let (ephemeral, reserved) = berth_net::firewall::ephemeral_of_kernel();
         let names = NamesFiles::new(host.exec_root().join("networks"));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|own| Shared {
+            own: Weak::clone(own),
+            warm: AtomicBool::new(false),
             book: Mutex::default(),
             ground: Mutex::default(),
             ports: Arc::new(Mutex::new(PortBook::new(ephemeral, reserved))),

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_monitor::HeldPort;
-use berth_net::firewall::{self, Policy, PortBinding, PortBook, Published};
+use berth_net::firewall::{self, Link, Policy, PortBinding, PortBook, Published};
+use berth_types::ContainerId;
 
 use super::book::Book;
 use super::options::{BridgeOptions, DriverOptions};
@@ -52,6 +53,70 @@ fn target(run: &RunNetwork, ipv4: bool) -> Option<(&Endpoint, IpAddr)> {
         .and_then(|e| Some((&**e, e.ipv6?.address())))
         // The kernel cannot turn one family into the other: the monitor forwards.
         .or_else(of_ipv4)
+}
+
+/// What a run may reach by its links, where members of a network are kept apart; with `both`, also who may reach it.
+pub(super) fn links(
+    book: &Book,
+    container: &ContainerId,
+    run: &RunNetwork,
+    both: bool,
+) -> Vec<Link> {
+    let mut links = Vec::new();
+    for endpoint in &run.endpoints {
+        let apart = book.get(&endpoint.network).is_some_and(
+            |entry| matches!(&*entry.options, DriverOptions::Bridge(options) if !options.icc),
+        );
+        if !apart {
+            continue;
+        }
+        for id in &run.linked {
+            if let Some(other) = book.run(id) {
+                link(&mut links, endpoint, other);
+            }
+        }
+        if !both {
+            continue;
+        }
+        for (_, from) in book
+            .runs()
+            .filter(|(id, from)| *id != container && from.linked.contains(container))
+        {
+            let there = from
+                .endpoints
+                .iter()
+                .find(|e| e.network == endpoint.network);
+            if let Some(there) = there {
+                link(&mut links, there, run);
+            }
+        }
+    }
+    links
+}
+
+/// Every port of `to` that `from` may reach, by addresses of one family.
+fn link(links: &mut Vec<Link>, from: &Endpoint, to: &RunNetwork) {
+    let Some(there) = to.endpoints.iter().find(|e| e.network == from.network) else {
+        return;
+    };
+    let ports = to
+        .exposed
+        .iter()
+        .copied()
+        .chain(to.ports.iter().map(|p| (p.container_port, p.protocol)))
+        .collect::<BTreeSet<_>>();
+    let of_ipv4 = from.ipv4.zip(there.ipv4);
+    let of_ipv6 = from.ipv6.zip(there.ipv6);
+    for (from, to) in of_ipv4.into_iter().chain(of_ipv6) {
+        for (port, protocol) in &ports {
+            links.push(Link {
+                from: from.address(),
+                to: to.address(),
+                protocol: *protocol,
+                port: *port,
+            });
+        }
+    }
 }
 
 /// What the firewall is told of the ports of a run; neighbours in one element.

@@ -104,6 +104,8 @@ pub struct JoinRequest {
     pub ports: Vec<super::ports::PortRequest>,
     /// Ports that are exposed.
     pub exposed: Vec<(u16, super::view::Protocol)>,
+    /// Containers it is linked to on the default bridge.
+    pub linked: Vec<berth_types::ContainerId>,
     /// Name servers asked for; empty for the host's.
     pub dns_servers: Vec<std::net::IpAddr>,
     /// Whether `ndots` is set for its resolver.

@@ -3,8 +3,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::{Networks, Shared};
+use super::book::Stage;
+use super::options::DriverOptions;
+use super::{Driver, Networks, Shared};
 use crate::error::EngineError;
 
 impl Networks {
@@ -23,18 +26,56 @@ impl Networks {
         }
     }
 
-    /// Makes ready what the first container on a network would otherwise wait for. Not where there is no network to
-    /// be had.
-    pub(crate) async fn warm_up(&self) {
-        if !self.shared.host.config().network.has_default_bridge() {
+    /// Makes ready what a container of these networks would otherwise wait for, when it is the first on a bridge:
+    /// an engine whose containers have no bridge touches nothing of the host.
+    pub(crate) fn expect<'a>(&self, networks: impl IntoIterator<Item = &'a String>) {
+        if self.shared.warm.load(Ordering::Relaxed) {
             return;
         }
-        // A host that cannot tells so when a container needs it.
-        let _ = self.shared.block(|shared| shared.ground().map(drop)).await;
+        let on_bridge = {
+            let book = self.shared.book();
+            networks.into_iter().any(|name| {
+                book.find(name)
+                    .is_ok_and(|e| e.record.driver == Driver::Bridge)
+            })
+        };
+        if !on_bridge {
+            return;
+        }
+        self.shared.warm.store(true, Ordering::Relaxed);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            // A host that cannot tells so when a container needs it.
+            let _ = shared
+                .block(|shared| shared.ground()?.pool().map(drop))
+                .await;
+        });
     }
 }
 
 impl Shared {
+    /// Brings bridges to the MTU that the host's default route has now. Endpoints keep theirs until they are made anew.
+    pub(super) fn follow_mtu(&self) {
+        let entries: Vec<_> = {
+            let book = self.book();
+            book.entries()
+                .filter(|e| !e.record.config_only && !e.lazy && e.stage == Stage::Ready)
+                .filter(
+                    |e| matches!(&*e.options, DriverOptions::Bridge(options) if options.mtu == 0),
+                )
+                .map(|e| (Arc::clone(&e.record), Arc::clone(&e.options)))
+                .collect()
+        };
+        let Some(ground) = self.opened_ground() else {
+            return;
+        };
+        for (record, options) in entries {
+            if let Err(error) = ground.ensure_network(&record, &options) {
+                tracing::error!(network = record.name, error = %error.full_text(), "a bridge does not follow the host's MTU");
+            }
+        }
+    }
+
     fn settle(&self) {
         let (entries, known) = {
             let book = self.book();
@@ -84,7 +125,7 @@ impl Shared {
         let book = self.book();
         let used: HashSet<String> = book
             .runs()
-            .flat_map(|run| run.endpoints.iter().map(|e| e.id.as_str().to_owned()))
+            .flat_map(|(_, run)| run.endpoints.iter().map(|e| e.id.as_str().to_owned()))
             .collect();
         let parents: HashSet<String> = entries
             .iter()

@@ -98,6 +98,9 @@ pub struct RunNetwork {
     /// Ports that are exposed and not published.
     #[serde(default)]
     pub exposed: Vec<(u16, Protocol)>,
+    /// Containers whose exposed ports it reaches on the default bridge, also where members are kept apart (`--link`).
+    #[serde(default)]
+    pub linked: Vec<ContainerId>,
 }
 
 impl RunNetwork {

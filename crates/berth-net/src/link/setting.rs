@@ -61,8 +61,10 @@ impl EndpointSetting {
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
         };
         match words[..] {
-            ["net", family, table, "IFNAME", name]
-                if word(family)
+            // The stock client sends it in small letters.
+            ["net", family, table, interface, name]
+                if interface.eq_ignore_ascii_case("IFNAME")
+                    && word(family)
                     && word(table)
                     && word(name)
                     && value.len() <= limits::SETTING_LENGTH =>

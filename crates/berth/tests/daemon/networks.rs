@@ -1,6 +1,11 @@
 //! Networks by the real executable, in a network namespace that plays the host.
 
+mod drivers;
+mod endpoints;
+mod names;
 mod ports;
+mod refusals;
+mod survival;
 
 use std::time::Duration;
 

@@ -91,7 +91,11 @@ impl Monitors {
     ) -> Result<(LaunchRequest, Option<Joined>), LaunchError> {
         let networks = &self.core.networks;
         let config = self.core.host.config();
-        let asked = networking::join_request(record, &config, networks)?;
+        let mut asked = networking::join_request(record, &config, networks)?;
+        let linked = networking::linked(record, &self.core.index)?;
+        if let Some(asked) = &mut asked {
+            asked.linked = linked.iter().map(|l| l.container.clone()).collect();
+        }
         let reservation = match asked {
             Some(asked) => Some(networks.reserve(&record.id, asked)?),
             None => None,
@@ -100,7 +104,7 @@ impl Monitors {
             .iter()
             .flat_map(|r| r.endpoints().cloned())
             .collect();
-        let places = networking::places(record, endpoints, networks, &self.core.index)?;
+        let places = networking::places(record, endpoints, networks, linked);
         let wants_bridge = record
             .spec
             .host
@@ -120,7 +124,13 @@ impl Monitors {
         };
         let (prepared, attached) = tokio::join!(prepared, attached);
         let request = prepared?;
-        let joined = attached?;
+        let joined = match attached {
+            Err(error) if networking::may_do_without(record) => {
+                tracing::warn!(container = record.name, error = %error.full_text(), "runs without a network");
+                None
+            }
+            attached => attached?,
+        };
         if let Some(joined) = &joined {
             let (run, id) = (Arc::clone(&joined.run), record.id.clone());
             self.block(move |core| core.keep_network(&id, &run)).await?;

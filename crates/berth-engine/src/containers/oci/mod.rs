@@ -42,6 +42,8 @@ pub const INIT_PATH: &str = "/sbin/docker-init";
 pub struct Surroundings {
     /// Who the program runs as.
     pub account: Account,
+    /// Variables that tell of linked containers; those of the container win.
+    pub variables: Vec<String>,
     /// Devices to show, beside the default ones.
     pub devices: Vec<DeviceNode>,
     /// Numbers of block devices named in limits, by path.

@@ -22,6 +22,7 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 #[must_use]
 pub fn environment(
     spec: &ContainerSpec,
+    linked: &[String],
     terminal: bool,
     over: &[String],
     home: &str,
@@ -33,6 +34,7 @@ pub fn environment(
     if terminal {
         own.push("TERM=xterm".to_owned());
     }
+    own.extend_from_slice(linked);
     let mut all = merge_env(&merge_env(&own, &spec.config.env), over);
     if !all.iter().any(|e| e.starts_with("HOME=")) {
         all.push(format!("HOME={home}"));
@@ -169,7 +171,13 @@ pub(super) fn main_process(
     let mut process = base(record, features, options, account, spec.host.privileged)?
         .terminal(terminal)
         .args(args)
-        .env(environment(spec, terminal, &[], &account.home))
+        .env(environment(
+            spec,
+            &surroundings.variables,
+            terminal,
+            &[],
+            &account.home,
+        ))
         .cwd(cwd)
         .oom_score_adj(features.clamp_oom_score(spec.host.oom_score_adj))
         .build()
@@ -209,6 +217,7 @@ pub fn exec_process(
         .args(request.command.clone())
         .env(environment(
             spec,
+            &[],
             request.terminal,
             &request.env,
             &account.home,
