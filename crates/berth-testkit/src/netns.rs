@@ -132,15 +132,21 @@ impl Echo {
     #[track_caller]
     pub fn new(namespace: &Path, port: u16) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let (file, until) = (File::open(namespace).unwrap(), Arc::clone(&over));
+        let (file, until) = (
+            File::open(namespace).expect("the namespace is there"),
+            Arc::clone(&over),
+        );
         let (ready, bound) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             // A thread of its own, which ends in the namespace it entered.
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            let socket = UdpSocket::bind(("::", port)).unwrap();
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("root enters namespaces");
+            let socket = UdpSocket::bind(("::", port)).expect("the port is free");
             let pause = Some(Duration::from_millis(50));
-            socket.set_read_timeout(pause).unwrap();
-            ready.send(()).unwrap();
+            socket
+                .set_read_timeout(pause)
+                .expect("the pause is not zero");
+            let _ = ready.send(());
             let mut buffer = [0; 2048];
             while !until.load(Ordering::Relaxed) {
                 if let Ok((length, client)) = socket.recv_from(&mut buffer) {
@@ -148,7 +154,7 @@ impl Echo {
                 }
             }
         });
-        bound.recv().unwrap();
+        bound.recv().expect("the server has begun");
         Self {
             over,
             thread: Some(thread),

@@ -248,13 +248,16 @@ pub fn join_request(
 }
 
 /// Whether it runs with loopback alone where the default bridge cannot be made: only the built-in image, which shows
-/// on any machine that containers run, and only when nothing was asked of the network. Any other program would fail
+/// on any machine that containers run, and only when it publishes nothing. Any other program would fail
 /// later, and with less to tell than the network's own error.
 #[must_use]
 pub fn may_do_without(record: &ContainerRecord) -> bool {
     let spec = &record.spec;
-    spec.host.network_mode == NetworkMode::Default
-        && record.networks.len() == 1
+    // Who asks for nothing is given the default bridge by name.
+    matches!(
+        spec.host.network_mode,
+        NetworkMode::Default | NetworkMode::Bridge
+    ) && record.networks.len() == 1
         && spec.host.port_bindings.is_empty()
         && !spec.host.publish_all_ports
         && berth_image::builtin::is_builtin(&spec.image_id)
@@ -393,9 +396,10 @@ impl Containers {
         let handle = match self.find(container) {
             // What it left in the network goes all the same.
             Err(error) if force => {
-                return match networks.forget(&name, container).await? {
-                    true => Ok(()),
-                    false => Err(error),
+                return if networks.forget(&name, container).await? {
+                    Ok(())
+                } else {
+                    Err(error)
                 };
             }
             found => found?,

@@ -300,10 +300,7 @@ impl Ground {
         changed: impl Fn() + Send + 'static,
     ) -> Result<(), EngineError> {
         let attempt = "watch the host's routes";
-        let watch = ground
-            .host
-            .watch()
-            .map_err(|e| of_link(attempt, e.into()))?;
+        let watch = ground.host.watch().map_err(|e| of_link(attempt, e))?;
         let ground = Arc::downgrade(ground);
         std::thread::Builder::new()
             .name("routes".to_owned())

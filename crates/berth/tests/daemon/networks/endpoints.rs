@@ -150,3 +150,49 @@ fn links_of_the_default_bridge() {
     site.run("run -d --name web busybox sleep 1000");
     assert_ne!(get("web", &address).code(), 0, "without a link");
 }
+
+#[test]
+fn bridges_follow_the_hosts_way_out() {
+    let site = Site::new();
+    site.run("network create front");
+    site.run("network create -o com.docker.network.driver.mtu=1300 own");
+    site.run("run --rm busybox true");
+    site.host.run("ip link set up0 mtu 1400").ok();
+    let mtu = |network: &str| {
+        let asked = format!("run --rm --network {network} busybox cat /sys/class/net/eth0/mtu");
+        site.run(&asked).trim().to_owned()
+    };
+    for network in ["bridge", "front"] {
+        wait::until(&format!("{network} follows"), || mtu(network) == "1400");
+    }
+    let bridges = site.host.run("ip -o link show type bridge").ok();
+    let with = |mtu: &str| bridges.text().matches(&format!(" mtu {mtu} ")).count();
+    assert_eq!((with("1400"), with("1300")), (2, 1), "{}", bridges.text());
+    assert_eq!(mtu("own"), "1300");
+    // What the host has a way to, a new network does not take.
+    site.host
+        .run("ip route add 172.18.0.0/16 via 198.51.100.2")
+        .ok();
+    site.host
+        .run("ip route add 172.19.0.0/16 via 198.51.100.2")
+        .ok();
+    site.run("network create late");
+    let late = site.run("network inspect -f '{{(index .IPAM.Config 0).Subnet}}' late");
+    assert!(
+        !late.starts_with("172.18.") && !late.starts_with("172.19."),
+        "{late}"
+    );
+}
+
+#[test]
+fn who_has_no_bridge_makes_nothing_on_the_host() {
+    let site = Site::new();
+    site.run("run --rm --network none busybox true");
+    site.run("run --rm --network host busybox true");
+    let links = site.host.links();
+    assert_eq!(links, ["lo", "up0"], "nothing is made ahead");
+    site.run("run --rm busybox true");
+    wait::until("pairs are ready", || {
+        site.host.links().iter().any(|l| l.starts_with("vethp"))
+    });
+}
