@@ -1,5 +1,7 @@
 //! Drivers that need a parent. What the kernel of a machine does not have is said, and not shown.
 
+use std::io::Write;
+
 use super::*;
 
 /// Whether the kernel makes links of this kind.
@@ -13,7 +15,10 @@ fn has(site: &Site, kind: &str, more: &str) -> bool {
         == 0;
     drop(site.host.run("ip link delete probe0"));
     if !made {
-        eprintln!("not shown: the kernel has no {kind}");
+        drop(writeln!(
+            std::io::stderr(),
+            "not shown: the kernel has no {kind}"
+        ));
     }
     made
 }

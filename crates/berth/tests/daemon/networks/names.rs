@@ -74,7 +74,7 @@ fn dig_finds_members_of_a_network() {
     assert_eq!(firsts.len(), 3, "{firsts:?}");
     // A new name is answered at once, the old one no more by us.
     site.run("rename one uno");
-    assert_eq!(dig(&site, "box", "uno A"), [one.clone()]);
+    assert_eq!(dig(&site, "box", "uno A"), [one]);
     site.run("rm -f three");
     assert_eq!(dig(&site, "box", "pool A").len(), 2);
     let pid = site.daemon.container_pid("box");

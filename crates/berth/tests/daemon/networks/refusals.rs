@@ -34,7 +34,8 @@ impl Site {
     fn held_namespaces(&self) -> isize {
         let own = self.host.run("readlink /proc/self/ns/net").ok();
         let own = own.text().trim().to_owned();
-        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.daemon.pid())).unwrap();
+        let descriptors =
+            std::fs::read_dir(format!("/proc/{}/fd", self.daemon.pid())).expect("the daemon runs");
         let held: std::collections::BTreeSet<_> = descriptors
             .flatten()
             .filter_map(|entry| std::fs::read_link(entry.path()).ok())
