@@ -42,9 +42,9 @@ pub const RUNTIME_PROGRAM: Duration = Duration::from_secs(120);
 /// How much of an outside runtime's error output is kept.
 pub const MAX_RUNTIME_ERROR: u64 = 64 << 10;
 
-/// Monitors that wait for a container to make. Two, so that one command right after another finds one; each costs what
-/// an idle monitor does.
-pub const SPARES: usize = 2;
+/// Monitors that wait for a container to make. The next is made right after a launch, off the answer's path; each costs
+/// what an idle monitor does, and counts in what an idle daemon may cost.
+pub const SPARES: usize = 1;
 /// After how long without a container a monitor that waits gives back what memory it can.
 pub const SPARE_RESTS: Duration = Duration::from_millis(100);
 /// How long after a launch new ones are made.
