@@ -74,7 +74,11 @@ impl DnsSockets {
         let sockets = Self::open()?;
         let ports = sockets.ports()?;
         firewall::Socket::open()
-            .and_then(|socket| firewall::dns_redirect(&socket, ports.udp, ports.tcp))
+            .and_then(|socket| {
+                firewall::dns_redirect(&socket, ports.udp, ports.tcp)?;
+                close_behind(socket);
+                Ok(())
+            })
             .map_err(|error| Error::new(error.to_string(), cause(&error)))?;
         Ok(sockets)
     }
@@ -97,6 +101,14 @@ impl DnsSockets {
             tcp: port(&self.tcp)?,
         })
     }
+}
+
+/// Closes where nobody waits for it: the end of a netfilter socket takes the kernel about 10 ms.
+fn close_behind(socket: firewall::Socket) {
+    // Where no thread can be made, the refused closure closes it here.
+    let _ = std::thread::Builder::new()
+        .name("close".to_owned())
+        .spawn(move || drop(socket));
 }
 
 fn port(socket: &OwnedFd) -> Result<u16> {
