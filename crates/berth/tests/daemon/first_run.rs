@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use berth_testkit::{Command, daemon, needs};
 
-/// Runs `script` where /run and /var/lib are empty and all processes end with the script's.
+/// Runs `script` where /run and /var/lib are empty, on a network of its own; all processes end with the script's.
 #[track_caller]
 fn on_a_bare_machine(script: &str) -> berth_testkit::Output {
     needs::root();
     let binary = daemon::executable().expect("the executable under test");
-    let prepare = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && ";
+    let prepare =
+        "ip link set lo up && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && ";
     Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"])
+        .args(["--mount", "--net", "--pid", "--fork"])
+        .args(["--mount-proc", "--kill-child"])
         .args(["sh", "-c", &format!("{prepare}{script}"), "sh"])
         .arg(binary)
         .without_env("DOCKER_HOST")
