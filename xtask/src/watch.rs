@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use berth_testkit::process;
+use berth_testkit::{hang, process};
 
 /// Longest life of one test program; the slowest takes about a minute on two quiet processors.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -72,26 +72,9 @@ fn is_test(id: i32) -> bool {
 
 /// Prints the program and all it started, each with what it waits for in the kernel; then kills them.
 fn show_and_end(program: i32) {
+    eprintln!("== hangs:\n{}", hang::describe_with(program));
     let mut family = vec![program];
     family.extend(process::descendants(program));
-    for member in &family {
-        eprintln!("== hangs: {member} {}", process::command_line(*member));
-        for thread in fs::read_dir(format!("/proc/{member}/task"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let read =
-                |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
-            eprintln!(
-                "thread {} {}: system call {}\n{}",
-                thread.file_name().to_string_lossy(),
-                read("comm").trim(),
-                read("syscall").trim(),
-                read("stack").trim_end()
-            );
-        }
-    }
     for member in family {
         process::send(member, process::Signal::KILL);
     }

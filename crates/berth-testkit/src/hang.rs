@@ -24,6 +24,10 @@ pub fn adopt_orphans() {
 
 /// Living descendants of this process, parents before children, each with its distance.
 pub fn descendants() -> Vec<(i32, usize)> {
+    family(std::process::id() as i32)
+}
+
+fn family(of: i32) -> Vec<(i32, usize)> {
     let parents: Vec<(i32, i32)> = process::all()
         .into_iter()
         .filter_map(|pid| {
@@ -32,7 +36,7 @@ pub fn descendants() -> Vec<(i32, usize)> {
         })
         .collect();
     let mut found = Vec::new();
-    let mut waiting = vec![(std::process::id() as i32, 0)];
+    let mut waiting = vec![(of, 0)];
     while let Some((parent, depth)) = waiting.pop() {
         if depth > 0 {
             found.push((parent, depth));
@@ -46,8 +50,19 @@ pub fn descendants() -> Vec<(i32, usize)> {
 /// All descendants in words: command line, state, and for every thread the system call, `wchan` and the kernel's
 /// stack (proc(5)).
 pub fn describe() -> String {
+    describe_all(descendants())
+}
+
+/// As [`describe`], of a process and its descendants.
+pub fn describe_with(process: i32) -> String {
+    let mut members = vec![(process, 0)];
+    members.extend(family(process));
+    describe_all(members)
+}
+
+fn describe_all(members: Vec<(i32, usize)>) -> String {
     let mut text = String::new();
-    for (pid, depth) in descendants() {
+    for (pid, depth) in members {
         let indent = "  ".repeat(depth);
         let state = process::parent_and_state(pid).map_or('?', |(_, state)| state);
         // Writing to a string cannot fail.

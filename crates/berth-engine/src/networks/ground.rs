@@ -306,15 +306,8 @@ impl Ground {
             .name("routes".to_owned())
             .spawn(move || {
                 loop {
-                    {
-                        let mut wait = [rustix::event::PollFd::new(
-                            &watch,
-                            rustix::event::PollFlags::IN,
-                        )];
-                        match rustix::event::poll(&mut wait, None) {
-                            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                            Err(_) => return,
-                        }
+                    if !wait_for_notice(&watch) {
+                        return;
                     }
                     // Changes come in numbers.
                     std::thread::sleep(ROUTES_PAUSE);
@@ -532,6 +525,18 @@ pub(super) fn filtered(record: &NetworkRecord, options: &BridgeOptions) -> firew
     network
 }
 
+/// Waits until there may be something to read; false when that cannot be waited for, which is told.
+fn wait_for_notice(watch: &impl std::os::fd::AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    match poll(&mut [PollFd::new(watch, PollFlags::IN)], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => true,
+        Err(error) => {
+            tracing::error!(%error, "what others change of the network cannot be followed any more");
+            false
+        }
+    }
+}
+
 /// Puts back what other programs take away. Ends with the process.
 fn watch(table: &str, firewall: &Arc<Mutex<Firewall>>) -> Result<(), EngineError> {
     let mut watch =
@@ -541,15 +546,8 @@ fn watch(table: &str, firewall: &Arc<Mutex<Firewall>>) -> Result<(), EngineError
         .name("firewall".to_owned())
         .spawn(move || {
             loop {
-                {
-                    let mut wait = [rustix::event::PollFd::new(
-                        &watch,
-                        rustix::event::PollFlags::IN,
-                    )];
-                    match rustix::event::poll(&mut wait, None) {
-                        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                        Err(_) => return,
-                    }
+                if !wait_for_notice(&watch) {
+                    return;
                 }
                 let Some(firewall) = firewall.upgrade() else {
                     return;
