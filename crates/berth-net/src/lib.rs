@@ -3,7 +3,7 @@
 //! Everything here is synchronous. What is wanted is decided by pure functions over plain data ([`address`],
 //! the plans of [`firewall`]); what carries it out speaks netlink and nothing else, without any program on the path.
 //! It knows no records, no containers and no daemon: the engine says which networks and endpoints there shall be.
-//! The monitor uses only [`dns`].
+//! The monitor uses only [`dns`] and the forwarding of [`firewall`].
 
 pub mod address;
 pub mod dns;

@@ -409,6 +409,8 @@ impl Shared {
                 Ok(())
             });
         if let Err(error) = published {
+            // The first failure is the one to tell; what stays is taken away by the release of the run, or at the next
+            // start of the engine.
             let _ = self.leave_all(&container);
             reservation.reserved.clear();
             return Err(error);
