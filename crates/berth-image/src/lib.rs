@@ -25,6 +25,7 @@ pub mod settings;
 pub mod store;
 
 mod contents;
+mod marks;
 mod stream;
 mod trash;
 

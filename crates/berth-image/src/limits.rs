@@ -51,6 +51,9 @@ pub const XATTRS_MAX: usize = 128;
 /// Largest value of one extended attribute, in bytes (`XATTR_SIZE_MAX`).
 pub const XATTR_BYTES_MAX: usize = 65_536;
 
+/// Most repositories remembered as where an image came from.
+pub const SOURCES_MAX: usize = 8;
+
 /// Chunks of unpacked data between the decompressing and the extracting thread.
 pub const PIPE_CHUNKS: usize = 8;
 /// Size of such a chunk, in bytes.

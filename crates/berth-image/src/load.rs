@@ -144,6 +144,8 @@ impl ImageStore {
                 config: image.config,
                 document: image.document,
                 names: image.names,
+                keeps: Vec::new(),
+                source: None,
             });
         }
         self.commit(images)?;

@@ -9,10 +9,12 @@
 //! ```
 //!
 //! Owns: these three tables. Each value carries a schema number; a value of a newer schema is refused,
-//! never guessed at. Invariants: a reference's image exists; an image's layers exist; both are kept by
-//! changing them in one transaction only.
+//! never guessed at. Invariants: a reference's image exists; an image's layers exist; a layer is needed by an
+//! image; all are kept by changing them in one transaction only. What records need is counted in
+//! [`crate::marks`] with each change.
 
-use std::sync::Arc;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_types::{Digest, Platform, Reference, Timestamp};
 use indexmap::IndexMap;
@@ -23,13 +25,16 @@ use serde::{Deserialize, Serialize};
 use crate::documents::Descriptor;
 use crate::error::{ImageError, Result};
 use crate::layers::LayerRecord;
+use crate::marks::{Marks, Pending, Root};
 
 const REFERENCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("image_references");
 const IMAGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("images");
 const LAYERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("layers");
 
 /// Schema of [`ReferenceRecord`].
-const REFERENCE_SCHEMA: u32 = 1;
+///
+/// 2 has `keeps`, which an older release would let go of.
+const REFERENCE_SCHEMA: u32 = 2;
 /// Schema of [`ImageRecord`].
 const IMAGE_SCHEMA: u32 = 1;
 
@@ -44,15 +49,20 @@ pub struct ReferenceRecord {
     pub image: Digest,
     /// When the name was given.
     pub tagged: Timestamp,
+    /// Further content that stays as long as the name: manifests, configurations and layers of the other
+    /// platforms of an index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<Digest>,
 }
 
 impl ReferenceRecord {
-    pub(crate) fn new(target: Descriptor, image: Digest) -> Self {
+    pub(crate) fn new(target: Descriptor, image: Digest, keeps: Vec<Digest>) -> Self {
         Self {
             schema: REFERENCE_SCHEMA,
             target,
             image,
             tagged: std::time::SystemTime::now().into(),
+            keeps,
         }
     }
 }
@@ -85,6 +95,9 @@ pub struct ImageRecord {
     /// When a name was last given to it by `tag`.
     #[serde(default)]
     pub last_tagged: Option<Timestamp>,
+    /// Repositories it was fetched from or brought to, newest first: `docker.io/library/busybox`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
 }
 
 impl ImageRecord {
@@ -105,13 +118,13 @@ pub(crate) struct Changes {
     pub(crate) references: Vec<(Reference, ReferenceRecord)>,
     pub(crate) gone_references: Vec<Reference>,
     pub(crate) gone_images: Vec<Digest>,
-    pub(crate) gone_layers: Vec<Digest>,
 }
 
 /// The tables.
 #[derive(Clone)]
 pub(crate) struct Records {
     database: Arc<Database>,
+    marks: Arc<Mutex<Marks>>,
 }
 
 impl std::fmt::Debug for Records {
@@ -151,8 +164,9 @@ fn key_digest(key: &str) -> Result<Digest> {
 }
 
 impl Records {
-    /// Makes the tables when they are not there.
-    pub(crate) fn open(database: Arc<Database>) -> Result<Self> {
+    /// Makes the tables when they are not there, counts what records need, and forgets layers that no image
+    /// needs. Gives the others, by chain id.
+    pub(crate) fn open(database: Arc<Database>) -> Result<(Self, Vec<(Digest, LayerRecord)>)> {
         const ATTEMPT: &str = "open the image records";
         let transaction = database
             .begin_write()
@@ -165,7 +179,54 @@ impl Records {
         transaction
             .commit()
             .map_err(|error| ImageError::database(ATTEMPT, error))?;
-        Ok(Self { database })
+        let records = Self {
+            database,
+            marks: Arc::default(),
+        };
+        let mut marks = Marks::default();
+        for image in records.images()? {
+            marks.add(Root::Image(&image));
+        }
+        for (_, reference) in records.references()? {
+            marks.add(Root::Reference(&reference));
+        }
+        let (kept, gone): (Vec<_>, Vec<_>) = records
+            .layers()?
+            .into_iter()
+            .partition(|(chain, _)| marks.needs_chain(chain));
+        for (_, layer) in &kept {
+            marks.add(Root::Layer(layer));
+        }
+        *records.marks() = marks;
+        if !gone.is_empty() {
+            records.forget_layers(gone.into_iter().map(|(chain, _)| chain))?;
+        }
+        Ok((records, kept))
+    }
+
+    /// What records need now.
+    pub(crate) fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_layers(&self, chains: impl Iterator<Item = Digest>) -> Result<()> {
+        const ATTEMPT: &str = "write the image records";
+        let failed = |error: redb::Error| ImageError::database(ATTEMPT, error);
+        let transaction = self
+            .database
+            .begin_write()
+            .map_err(|error| failed(error.into()))?;
+        {
+            let mut layers = transaction
+                .open_table(LAYERS)
+                .map_err(|error| failed(error.into()))?;
+            for chain in chains {
+                layers
+                    .remove(chain.to_string().as_str())
+                    .map_err(|error| failed(error.into()))?;
+            }
+        }
+        transaction.commit().map_err(|error| failed(error.into()))
     }
 
     fn scan<T: DeserializeOwned>(
@@ -249,55 +310,99 @@ impl Records {
             .collect()
     }
 
-    /// Changes everything at once, durable when this returns.
+    /// Changes everything at once, durable when this returns. Layers go with the last image that needs them.
     pub(crate) fn apply(&self, changes: &Changes) -> Result<()> {
         const ATTEMPT: &str = "write the image records";
         let failed = |error: redb::Error| ImageError::database(ATTEMPT, error);
+        let mut marks = self.marks();
+        let mut pending = Pending::new(&mut marks);
         let transaction = self
             .database
             .begin_write()
             .map_err(|error| failed(error.into()))?;
         {
-            let mut layers = transaction
-                .open_table(LAYERS)
-                .map_err(|error| failed(error.into()))?;
+            let mut layers = Rows::open(&transaction, LAYERS, crate::layers::LAYER_SCHEMA)?;
             for (chain, record) in &changes.layers {
-                layers
-                    .insert(chain.to_string().as_str(), encode(record)?.as_slice())
-                    .map_err(|error| failed(error.into()))?;
+                pending.add(Root::Layer(record));
+                if let Some(old) = layers.insert(&chain.to_string(), record)? {
+                    pending.remove(Root::Layer(&old));
+                }
             }
-            for chain in &changes.gone_layers {
-                layers
-                    .remove(chain.to_string().as_str())
-                    .map_err(|error| failed(error.into()))?;
-            }
-            let mut images = transaction
-                .open_table(IMAGES)
-                .map_err(|error| failed(error.into()))?;
+            let mut images = Rows::open(&transaction, IMAGES, IMAGE_SCHEMA)?;
             for record in &changes.images {
-                images
-                    .insert(record.id().to_string().as_str(), encode(record)?.as_slice())
-                    .map_err(|error| failed(error.into()))?;
+                pending.add(Root::Image(record));
+                if let Some(old) = images.insert(&record.id().to_string(), record)? {
+                    pending.remove(Root::Image(&old));
+                }
             }
             for id in &changes.gone_images {
-                images
-                    .remove(id.to_string().as_str())
-                    .map_err(|error| failed(error.into()))?;
+                if let Some(old) = images.remove(&id.to_string())? {
+                    pending.remove(Root::Image(&old));
+                }
             }
-            let mut references = transaction
-                .open_table(REFERENCES)
-                .map_err(|error| failed(error.into()))?;
+            let mut references = Rows::open(&transaction, REFERENCES, REFERENCE_SCHEMA)?;
             for reference in &changes.gone_references {
-                references
-                    .remove(reference.to_string().as_str())
-                    .map_err(|error| failed(error.into()))?;
+                if let Some(old) = references.remove(&reference.to_string())? {
+                    pending.remove(Root::Reference(&old));
+                }
             }
             for (reference, record) in &changes.references {
-                references
-                    .insert(reference.to_string().as_str(), encode(record)?.as_slice())
-                    .map_err(|error| failed(error.into()))?;
+                pending.add(Root::Reference(record));
+                if let Some(old) = references.insert(&reference.to_string(), record)? {
+                    pending.remove(Root::Reference(&old));
+                }
+            }
+            for chain in pending.unneeded_chains() {
+                if let Some(old) = layers.remove(&chain.to_string())? {
+                    pending.remove(Root::Layer(&old));
+                }
             }
         }
-        transaction.commit().map_err(|error| failed(error.into()))
+        transaction.commit().map_err(|error| failed(error.into()))?;
+        pending.settle();
+        Ok(())
+    }
+}
+
+/// A table being changed; each change gives the record that was there.
+struct Rows<'a, T> {
+    table: redb::Table<'a, &'static str, &'static [u8]>,
+    newest: u32,
+    record: PhantomData<T>,
+}
+
+impl<'a, T: Serialize + DeserializeOwned> Rows<'a, T> {
+    fn open(
+        transaction: &'a redb::WriteTransaction,
+        table: TableDefinition<'static, &'static str, &'static [u8]>,
+        newest: u32,
+    ) -> Result<Self> {
+        let table = transaction
+            .open_table(table)
+            .map_err(|error| ImageError::database("write the image records", error))?;
+        Ok(Self {
+            table,
+            newest,
+            record: PhantomData,
+        })
+    }
+
+    fn insert(&mut self, key: &str, record: &T) -> Result<Option<T>> {
+        let value = encode(record)?;
+        let old = self
+            .table
+            .insert(key, value.as_slice())
+            .map_err(|error| ImageError::database("write the image records", error))?;
+        old.map(|old| decode(key, old.value(), self.newest))
+            .transpose()
+    }
+
+    fn remove(&mut self, key: &str) -> Result<Option<T>> {
+        let old = self
+            .table
+            .remove(key)
+            .map_err(|error| ImageError::database("write the image records", error))?;
+        old.map(|old| decode(key, old.value(), self.newest))
+            .transpose()
     }
 }

@@ -8,7 +8,7 @@
 //! (`syncfs`) → one transaction → the answer. Removal goes the other way: transaction → files. So at any
 //! moment a crash leaves at most files that no record knows, and opening the store removes those.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +19,7 @@ use redb::Database;
 use crate::blobs::{BlobLease, BlobStore};
 use crate::documents::{Descriptor, chain_ids, parse_json};
 use crate::error::{Attempt, ImageError, Result};
-use crate::layers::{LayerLease, LayerRecord, LayerStore};
+use crate::layers::{LayerLease, LayerStore};
 use crate::limits;
 use crate::records::{Changes, ImageRecord, Records, ReferenceRecord};
 use crate::registry::RegistryClient;
@@ -87,6 +87,10 @@ pub(crate) struct NewImage {
     pub(crate) document: ImageDocument,
     /// Names with what they stand for (the manifest or the index it was chosen from).
     pub(crate) names: Vec<(Reference, Descriptor)>,
+    /// Content that stays with the names beyond the image itself: other platforms of an index.
+    pub(crate) keeps: Vec<Digest>,
+    /// The repository that it was fetched from: `docker.io/library/busybox`.
+    pub(crate) source: Option<String>,
 }
 
 impl ImageStore {
@@ -101,31 +105,13 @@ impl ImageStore {
         // Mounts are made from other working directories.
         let root = fs::canonicalize(root)?;
         let registry = RegistryClient::new(&settings.registries)?;
-        let records = Records::open(database)?;
-        let mut needed_blobs = HashSet::new();
-        let mut needed_chains = HashSet::new();
-        for image in records.images()? {
-            needed_blobs.insert(image.manifest.digest);
-            needed_blobs.insert(image.config.digest);
-            needed_chains.extend(chain_ids(&image.diff_ids));
-        }
-        for (_, reference) in records.references()? {
-            needed_blobs.insert(reference.target.digest);
-        }
-        let (kept, gone): (Vec<_>, Vec<_>) = records
-            .layers()?
-            .into_iter()
-            .partition(|(chain, _)| needed_chains.contains(chain));
-        if !gone.is_empty() {
-            records.apply(&Changes {
-                gone_layers: gone.into_iter().map(|(chain, _)| chain).collect(),
-                ..Changes::default()
-            })?;
-        }
-        needed_blobs.extend(kept.iter().filter_map(|(_, record)| record.blob));
-        let layers = LayerStore::open(&root, kept)?;
+        let (records, layers) = Records::open(database)?;
+        let layers = LayerStore::open(&root, layers)?;
         let blobs = BlobStore::open(&root)?;
-        blobs.sweep(|digest| needed_blobs.contains(digest))?;
+        {
+            let marks = records.marks();
+            blobs.sweep(|digest| marks.needs_blob(digest))?;
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 root,
@@ -240,18 +226,17 @@ impl ImageStore {
         let _gate = self.inner.gate();
         let (Image { id, mut record }, from) = self.resolve_as(image)?;
         let target = match from {
-            Some(from) => self
-                .inner
-                .records
-                .reference(&from)?
-                .map(|known| known.target),
+            Some(from) => self.inner.records.reference(&from)?,
             None => None,
         };
-        let target = target.unwrap_or_else(|| record.manifest.clone());
+        let (target, keeps) = match target {
+            Some(known) => (known.target, known.keeps),
+            None => (record.manifest.clone(), Vec::new()),
+        };
         record.last_tagged = Some(std::time::SystemTime::now().into());
         self.inner.records.apply(&Changes {
             images: vec![record],
-            references: vec![(name.clone(), ReferenceRecord::new(target, id))],
+            references: vec![(name.clone(), ReferenceRecord::new(target, id, keeps))],
             ..Changes::default()
         })?;
         Ok(name)
@@ -303,12 +288,13 @@ impl ImageStore {
                 parent: known.as_ref().and_then(|known| known.parent),
                 stored: known.as_ref().map_or(now, |known| known.stored),
                 last_tagged: known.as_ref().and_then(|known| known.last_tagged),
+                sources: sources(image.source, known.map(|known| known.sources)),
             };
             let id = record.id();
             for (name, target) in image.names {
                 changes
                     .references
-                    .push((name, ReferenceRecord::new(target, id)));
+                    .push((name, ReferenceRecord::new(target, id, image.keeps.clone())));
             }
             changes.images.push(record);
         }
@@ -329,6 +315,18 @@ impl ImageStore {
         let _gate = self.inner.gate();
         self.inner.collect(&blob_ids, &chains).map(|_| ())
     }
+}
+
+/// Where an image came from, newest first.
+fn sources(newest: Option<String>, known: Option<Vec<String>>) -> Vec<String> {
+    let mut sources: Vec<String> = newest.into_iter().collect();
+    for source in known.unwrap_or_default() {
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    sources.truncate(limits::SOURCES_MAX);
+    sources
 }
 
 /// Reads a name, with tag `latest` when it has none; a digest makes the tag meaningless.
@@ -363,42 +361,21 @@ impl Inner {
     /// Removes those of the given content and layers that no record needs and nobody holds; the gate is held.
     /// Gives the chain ids that went, topmost first.
     pub(crate) fn collect(&self, blobs: &[Digest], chains: &[Digest]) -> Result<Vec<Digest>> {
-        let images = self.records.images()?;
-        let references = self.records.references()?;
-        let mut needed_chains = HashSet::new();
-        let mut needed_blobs = HashSet::new();
-        for image in &images {
-            needed_chains.extend(chain_ids(&image.diff_ids));
-            needed_blobs.insert(image.manifest.digest);
-            needed_blobs.insert(image.config.digest);
-        }
-        needed_blobs.extend(references.iter().map(|(_, record)| record.target.digest));
-        let recorded: HashMap<Digest, LayerRecord> = self.records.layers()?.into_iter().collect();
         let mut gone = Vec::new();
         let mut blobs: Vec<Digest> = blobs.to_vec();
         for chain in chains.iter().rev() {
-            if needed_chains.contains(chain) || gone.contains(chain) {
+            if self.records.marks().needs_chain(chain) {
                 continue;
             }
-            let record = self.layers.get(chain);
-            // The record goes first, see the order above; a hold in between only means that it stays
-            // without one until its holder commits or lets go.
-            if recorded.contains_key(chain) {
-                self.records.apply(&Changes {
-                    gone_layers: vec![*chain],
-                    ..Changes::default()
-                })?;
-            }
-            if self.layers.remove(chain)? {
+            // A hold only means that the layer stays without a record until its holder commits or lets go.
+            if let Some(record) = self.layers.remove(chain)? {
                 gone.push(*chain);
-                blobs.extend(record.and_then(|record| record.blob));
+                blobs.extend(record.blob);
             }
-        }
-        for chain in self.layers.list() {
-            needed_blobs.extend(self.layers.get(&chain).and_then(|record| record.blob));
         }
         for blob in blobs {
-            if !needed_blobs.contains(&blob) {
+            let needed = self.records.marks().needs_blob(&blob) || self.layers.come_from(&blob);
+            if !needed {
                 self.blobs.remove(&blob)?;
             }
         }

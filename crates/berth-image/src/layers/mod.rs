@@ -71,9 +71,39 @@ struct Live {
     leases: usize,
 }
 
-type Table = Arc<Mutex<HashMap<Digest, Live>>>;
+/// The layers that are there or held, by chain id.
+#[derive(Debug, Default)]
+struct Known {
+    layers: HashMap<Digest, Live>,
+    /// How many of them came from each archive.
+    archives: HashMap<Digest, usize>,
+}
 
-fn lock(table: &Mutex<HashMap<Digest, Live>>) -> MutexGuard<'_, HashMap<Digest, Live>> {
+impl Known {
+    fn put(&mut self, chain: Digest, record: LayerRecord) {
+        if let Some(blob) = record.blob {
+            *self.archives.entry(blob).or_default() += 1;
+        }
+        self.layers.entry(chain).or_default().record = Some(record);
+    }
+
+    fn take(&mut self, chain: &Digest) -> Option<LayerRecord> {
+        let record = self.layers.remove(chain)?.record?;
+        if let Some(blob) = &record.blob
+            && let Some(count) = self.archives.get_mut(blob)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.archives.remove(blob);
+            }
+        }
+        Some(record)
+    }
+}
+
+type Table = Arc<Mutex<Known>>;
+
+fn lock(table: &Mutex<Known>) -> MutexGuard<'_, Known> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -87,10 +117,10 @@ pub struct LayerLease {
 impl Drop for LayerLease {
     fn drop(&mut self) {
         let mut table = lock(&self.table);
-        if let Some(live) = table.get_mut(&self.chain) {
+        if let Some(live) = table.layers.get_mut(&self.chain) {
             live.leases -= 1;
             if live.leases == 0 && live.record.is_none() {
-                table.remove(&self.chain);
+                table.layers.remove(&self.chain);
             }
         }
     }
@@ -133,17 +163,11 @@ impl LayerStore {
         // Seen as the root of an image without layers.
         fs::set_mode(&directory.join("empty"), 0o755)?;
         let trash = Arc::new(Trash::open(directory.join("trash"))?);
-        let mut table = HashMap::new();
+        let mut table = Known::default();
         let mut known = std::collections::HashSet::new();
         for (chain, record) in records {
             known.insert(record.directory.clone());
-            table.insert(
-                chain,
-                Live {
-                    record: Some(record),
-                    leases: 0,
-                },
-            );
+            table.put(chain, record);
         }
         for name in fs::list(&directory.join("staging"))? {
             trash.throw(&directory.join("staging").join(name))?;
@@ -171,13 +195,13 @@ impl LayerStore {
     /// The layer of a chain id, when it is there.
     #[must_use]
     pub fn get(&self, chain: &Digest) -> Option<LayerRecord> {
-        lock(&self.table).get(chain)?.record.clone()
+        lock(&self.table).layers.get(chain)?.record.clone()
     }
 
     /// Holds a chain id: the layer stays, or stays once it comes.
     #[must_use]
     pub fn lease(&self, chain: Digest) -> LayerLease {
-        lock(&self.table).entry(chain).or_default().leases += 1;
+        lock(&self.table).layers.entry(chain).or_default().leases += 1;
         LayerLease {
             chain,
             table: self.table.clone(),
@@ -193,6 +217,7 @@ impl LayerStore {
         let mut directories = Vec::with_capacity(chain.len());
         for id in chain.iter().rev() {
             let record = table
+                .layers
                 .get(id)
                 .and_then(|live| live.record.as_ref())
                 .ok_or_else(|| ImageError::NoSuchImage {
@@ -281,8 +306,11 @@ impl LayerStore {
         let lower = self.directories(below)?;
         adopt::adopt(&staged.staging.root, &lower, &staged.unpacked.implied)?;
         let mut table = lock(&self.table);
-        let live = table.entry(chain).or_default();
-        if let Some(record) = &live.record {
+        if let Some(record) = table
+            .layers
+            .get(&chain)
+            .and_then(|live| live.record.as_ref())
+        {
             return Ok(record.clone());
         }
         let directory = self.unused_name()?;
@@ -298,7 +326,7 @@ impl LayerStore {
             opaque_root: staged.unpacked.opaque_root,
             blob,
         };
-        live.record = Some(record.clone());
+        table.put(chain, record.clone());
         Ok(record)
     }
 
@@ -317,29 +345,22 @@ impl LayerStore {
         }
     }
 
-    /// Removes a layer unless it is leased. Tells whether it is gone.
-    pub(crate) fn remove(&self, chain: &Digest) -> Result<bool> {
+    /// Removes a layer unless it is leased; gives the record of one that went.
+    pub(crate) fn remove(&self, chain: &Digest) -> Result<Option<LayerRecord>> {
         let mut table = lock(&self.table);
-        let Some(live) = table.get_mut(chain) else {
-            return Ok(true);
+        if table.layers.get(chain).is_none_or(|live| live.leases > 0) {
+            return Ok(None);
+        }
+        let Some(record) = table.take(chain) else {
+            return Ok(None);
         };
-        if live.leases > 0 {
-            return Ok(false);
-        }
-        if let Some(record) = live.record.take() {
-            table.remove(chain);
-            self.trash.throw(&self.directory.join(record.directory))?;
-        }
-        Ok(true)
+        self.trash.throw(&self.directory.join(&record.directory))?;
+        Ok(Some(record))
     }
 
-    /// Chain ids of all layers that are there.
-    pub(crate) fn list(&self) -> Vec<Digest> {
-        lock(&self.table)
-            .iter()
-            .filter(|(_, live)| live.record.is_some())
-            .map(|(chain, _)| *chain)
-            .collect()
+    /// Whether a layer that is here was unpacked from this archive.
+    pub(crate) fn come_from(&self, archive: &Digest) -> bool {
+        lock(&self.table).archives.contains_key(archive)
     }
 }
 

@@ -206,6 +206,7 @@ impl ImageStore {
             .put(&config_bytes, Some(&config.digest), "a configuration")?;
         let id = config.digest;
         let by_digest = name.with_digest(chosen.target.digest);
+        let source = name.name();
         let known = self.inner.records.reference(&name)?;
         let newer = known
             .is_none_or(|known| known.image != id || known.target.digest != chosen.target.digest)
@@ -219,6 +220,8 @@ impl ImageStore {
             config,
             document,
             names,
+            keeps: Vec::new(),
+            source: Some(source),
         }])?;
         Ok((id, newer))
     }
