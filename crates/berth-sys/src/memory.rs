@@ -31,8 +31,8 @@ pub fn release_program() {
     for (start, length) in clean_program_mappings(&String::from_utf8_lossy(&maps)) {
         // SAFETY: the range is a whole mapping of ours that maps a file, is not writable and, as the kernel has just
         // told, has no page of its own: each page that is dropped is read from the same place of the same file at the
-        // next access, so nothing that any reference points to changes. There is no second thread to make it
-        // writable meanwhile (the caller waits), and a failure changes nothing.
+        // next access, so nothing that any reference points to changes. No thread of ours ever makes a
+        // mapping of the program writable, and a failure changes nothing.
         let _ = unsafe {
             rustix::mm::madvise(
                 std::ptr::without_provenance_mut(start),

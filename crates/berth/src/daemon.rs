@@ -4,6 +4,7 @@
 //! do is the engine's; what requests mean is the server's.
 
 mod file;
+mod idle;
 mod limits;
 mod listen;
 mod networks;
@@ -89,6 +90,8 @@ fn run(options: &options::Options) -> Result<()> {
         .thread_keep_alive(limits::BLOCKING_THREAD_IDLE)
         .thread_stack_size(limits::STACK)
         .thread_name("berth")
+        .on_thread_start(idle::thread_starts)
+        .on_thread_stop(idle::thread_stops)
         .enable_all()
         .build()
         .context("start the runtime")?;

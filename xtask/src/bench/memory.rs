@@ -2,8 +2,8 @@
 //! processes left out.
 
 use anyhow::Result;
-use berth_testkit::{process, wait};
-use std::time::Duration;
+use berth_testkit::process;
+use std::time::{Duration, Instant};
 
 use super::engines::Contender;
 use super::table::{Row, Unit};
@@ -11,8 +11,17 @@ use super::table::{Row, Unit};
 /// Idle containers over which the cost of one is averaged.
 const CONTAINERS: usize = 20;
 
-/// Looks at memory end when two in a row differ by less than this.
+/// An engine is idle when its memory has changed by less than this for [`STEADY`].
 const STEADY_KIB: u64 = 64;
+
+/// How long memory must stay as it is: engines give back what work has left some seconds after it.
+const STEADY: Duration = Duration::from_secs(8);
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Memory that never gets steady is measured as it is then.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A row for the daemon without containers and one for what each idle container adds.
 pub(super) fn rows(contenders: &[Contender]) -> Result<Vec<Row>> {
@@ -50,14 +59,18 @@ pub(super) fn rows(contenders: &[Contender]) -> Result<Vec<Row>> {
 }
 
 fn steady(one: &Contender) -> u64 {
-    let mut last = u64::MAX;
-    wait::within(Duration::from_secs(5), || {
+    let start = Instant::now();
+    let mut level = total(one);
+    let mut since = start;
+    while since.elapsed() < STEADY && start.elapsed() < PATIENCE {
+        std::thread::sleep(LOOK);
         let now = total(one);
-        let same = now.abs_diff(last) < STEADY_KIB;
-        last = now;
-        same.then_some(now)
-    })
-    .unwrap_or(last)
+        if now.abs_diff(level) >= STEADY_KIB {
+            level = now;
+            since = Instant::now();
+        }
+    }
+    level
 }
 
 fn total(one: &Contender) -> u64 {
