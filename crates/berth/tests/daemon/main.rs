@@ -6,6 +6,7 @@ mod bad_input;
 mod disk;
 mod first_run;
 mod hostile;
+mod idle;
 mod isolation;
 mod networks;
 mod pull;
