@@ -136,7 +136,9 @@ impl System {
             ],
             log_drivers: ["json-file", "local", "none"].map(str::to_owned).to_vec(),
             default_log_driver: config.log.driver.clone(),
-            network_drivers: ["host", "null"].map(str::to_owned).to_vec(),
+            network_drivers: ["bridge", "host", "ipvlan", "macvlan", "null"]
+                .map(str::to_owned)
+                .to_vec(),
             volume_drivers: Vec::new(),
             cgroup_driver: "cgroupfs".to_owned(),
             cgroup_version: if features.cgroup_v2 { "2" } else { "1" }.to_owned(),
