@@ -47,7 +47,7 @@ fn running(
     match &record.phase {
         Phase::Stopping { pid: None, .. } => {
             let ready = Outcome::Ready { pid, at: now };
-            let mut step = super::outcome_step(record, &ready, now)?;
+            let mut step = super::outcome::apply(record, &ready, now)?;
             if paused {
                 step.effects.push(Effect::Thaw);
             }
@@ -143,15 +143,17 @@ fn absent(
         (_, step) => step,
     };
     match &record.phase {
-        Phase::Starting { .. } | Phase::Stopping { pid: None, .. } => release(super::outcome_step(
-            record,
-            &Outcome::StartFailed {
-                exit_code: 128,
-                message: "the daemon ended while it was starting the container".to_owned(),
-                kind: ErrorKind::Unavailable,
-            },
-            now,
-        )),
+        Phase::Starting { .. } | Phase::Stopping { pid: None, .. } => {
+            release(super::outcome::apply(
+                record,
+                &Outcome::StartFailed {
+                    exit_code: 128,
+                    message: "the daemon ended while it was starting the container".to_owned(),
+                    kind: ErrorKind::Unavailable,
+                },
+                now,
+            ))
+        }
         phase if phase.is_running() => {
             // The machine went down under it; its monitor would have written an exit record otherwise.
             exit::end_run(

@@ -3,8 +3,10 @@
 use berth_types::{ErrorKind, Signal};
 
 use super::*;
+use crate::containers::phase::AfterStop;
 use crate::containers::record::ContainerRecord;
-use crate::containers::spec::RestartPolicy;
+use crate::containers::requests::{RemoveOptions, StopOptions, UpdateRequest};
+use crate::containers::spec::{Resources, RestartPolicy};
 use crate::containers::test_support::{at, record};
 
 fn phases() -> Vec<Phase> {
