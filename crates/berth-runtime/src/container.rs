@@ -212,6 +212,7 @@ impl Container {
                 hooks,
                 &self.document(Status::Running)?,
                 self.hook_directory(),
+                None,
             ),
             None => Ok(()),
         }

@@ -479,7 +479,7 @@ fn attend(
                     })?;
                 for stage in [Stage::Prestart, Stage::CreateRuntime] {
                     if let Some(hooks) = hooks_of(spec, stage) {
-                        hooks::run(stage, hooks, &document, &record.bundle)?;
+                        hooks::run(stage, hooks, &document, &record.bundle, None)?;
                     }
                 }
                 listener.go()?;

@@ -1,14 +1,17 @@
 //! The last steps of a new process, the same for a container's first process and for exec: what it may do, who it
 //! is, and then the program.
 //!
-//! Two halves. [`settle`] does what can be told and noted beforehand; [`execute`] what must come last: identity,
-//! capabilities, the seccomp filter, the program. The filter is the last thing but for one capset(2) and the
-//! execve(2) itself.
+//! Three parts. [`settle`] does what can be told and noted beforehand, [`confine`] takes labels, identity and
+//! capabilities, and [`Confined`] loads the seccomp filter and becomes the program. The filter is the last thing but
+//! for one capset(2) and the execve(2) itself, except one that notifies: its listener is given away before the
+//! container waits to be started.
 
 use std::ffi::{CString, OsStr};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use berth_sys::capability::{self, Capability, CapabilitySet, ThreadSets};
 use berth_sys::{Error, credentials, fs, process, seccomp, socket};
@@ -34,7 +37,7 @@ pub(crate) struct NotifyTarget {
     pub(crate) document: Vec<u8>,
 }
 
-/// What is decided by [`settle`] for [`execute`].
+/// What is decided by [`settle`] for [`confine`].
 #[derive(Debug)]
 pub(crate) struct Settled {
     program: CString,
@@ -337,7 +340,7 @@ pub(crate) fn has_selinux() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()
 }
 
-/// What of the host [`execute`] must know, looked up while the host could be seen.
+/// What of the host [`confine`] must know, looked up while the host could be seen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Labels {
     pub(crate) apparmor: bool,
@@ -354,37 +357,29 @@ impl Labels {
     }
 }
 
-/// Everything [`execute`] needs beside the plan.
+/// A process with the labels, identity and capabilities of its program; what is missing is the filter and the program.
 #[derive(Debug)]
-pub(crate) struct Execution<'a> {
-    pub(crate) plan: &'a ProcessPlan,
-    pub(crate) settled: Settled,
-    pub(crate) labels: Labels,
-    pub(crate) filter: Option<&'a Filter>,
-    pub(crate) notify: Option<NotifyTarget>,
-    pub(crate) proc: &'a OwnedFd,
-    /// Descriptors after 0 to 2 that the program inherits.
-    pub(crate) preserve_descriptors: u32,
+pub(crate) struct Confined {
+    program: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    /// What it has in the end.
+    last: ThreadSets,
+    /// It still has CAP_SYS_ADMIN, for the filter alone.
+    may_load_filter: bool,
 }
 
-/// Becomes the program; comes back only with the reason why not.
-pub(crate) fn execute(execution: Execution<'_>) -> RuntimeError {
-    match try_execute(execution) {
-        Ok(never) => match never {},
-        Err(error) => error,
-    }
-}
-
-fn try_execute(execution: Execution<'_>) -> Result<process::Never, RuntimeError> {
-    let Execution {
-        plan,
-        settled,
-        labels,
-        filter,
-        notify,
-        proc,
-        preserve_descriptors,
-    } = execution;
+/// Takes labels, identity and capabilities. `filter` tells that one will be loaded.
+///
+/// From here the process can do no more than its program, but for CAP_SYS_ADMIN where the filter needs it; that one
+/// does not outlive execve(2) unless the program is meant to have it, since it is not in the bounding set.
+pub(crate) fn confine(
+    plan: &ProcessPlan,
+    settled: Settled,
+    labels: Labels,
+    filter: bool,
+    proc: &OwnedFd,
+) -> Result<Confined, RuntimeError> {
     write_labels(plan, labels, proc)?;
     give_stdio(plan.user);
     let capabilities = settled.capabilities;
@@ -398,56 +393,99 @@ fn try_execute(execution: Execution<'_>) -> Result<process::Never, RuntimeError>
             .map_err(|errno| directory_error(&plan.working_directory, errno))?;
         check_directory_inside(&plan.working_directory)?;
     }
-    process::close_on_exec_from(3 + preserve_descriptors as i32)?;
-    for number in 3..3 + preserve_descriptors as i32 {
-        process::keep_over_exec(number)?;
-    }
     let last = ThreadSets {
         effective: capabilities.effective,
         permitted: capabilities.permitted,
         inheritable: capabilities.inheritable,
     };
-    match filter {
-        Some(filter) if !plan.no_new_privileges => {
-            // seccomp(2): without no_new_privs a filter needs CAP_SYS_ADMIN, which goes right after.
-            let admin: CapabilitySet = [Capability::SYS_ADMIN].into_iter().collect();
-            let present = capability::current()?.permitted & admin;
-            capability::set(&ThreadSets {
-                effective: last.effective | present,
-                permitted: last.permitted | present,
-                inheritable: last.inheritable,
-            })?;
-            capability::set_ambient(capabilities.ambient)?;
-            install(filter, notify)?;
-            if last.permitted | present != last.permitted
-                || last.effective | present != last.effective
-            {
-                capability::set(&last)?;
-            }
-        }
-        _ => {
-            if plan.no_new_privileges {
-                capability::set_no_new_privileges()?;
-            }
-            capability::set(&last)?;
-            capability::set_ambient(capabilities.ambient)?;
-            if let Some(filter) = filter {
-                install(filter, notify)?;
-            }
-        }
+    let mut may_load_filter = false;
+    if plan.no_new_privileges {
+        capability::set_no_new_privileges()?;
+        capability::set(&last)?;
+    } else if filter {
+        // seccomp(2): without no_new_privs a filter needs CAP_SYS_ADMIN, which goes right after.
+        let admin: CapabilitySet = [Capability::SYS_ADMIN].into_iter().collect();
+        let present = capability::current()?.permitted & admin;
+        let extended = ThreadSets {
+            effective: last.effective | present,
+            permitted: last.permitted | present,
+            inheritable: last.inheritable,
+        };
+        may_load_filter =
+            extended.permitted != last.permitted || extended.effective != last.effective;
+        capability::set(&extended)?;
+    } else {
+        capability::set(&last)?;
     }
-    let refused = process::execute(&settled.program, &plan.arguments, &settled.environment);
-    Err(execution_error(&plan.arguments[0], refused))
+    capability::set_ambient(capabilities.ambient)?;
+    Ok(Confined {
+        program: settled.program,
+        arguments: plan.arguments.clone(),
+        environment: settled.environment,
+        last,
+        may_load_filter,
+    })
 }
 
-fn install(filter: &Filter, notify: Option<NotifyTarget>) -> Result<(), RuntimeError> {
-    let listener = seccomp::install(&filter.program, filter.flags)?;
-    if let (Some(listener), Some(target)) = (listener, notify) {
-        socket::send(&target.socket, &target.document, &[listener.as_fd()])
-            .map_err(|error| error.with_attempt("hand over the seccomp listener"))?;
+impl Confined {
+    /// Loads the filter and hands its listener over; nothing is left then but the program.
+    pub(crate) fn load(
+        &mut self,
+        filter: &Filter,
+        notify: Option<NotifyTarget>,
+    ) -> Result<(), RuntimeError> {
+        let listener = seccomp::install(&filter.program, filter.flags)?;
+        if let (Some(listener), Some(target)) = (listener, notify) {
+            socket::send(&target.socket, &target.document, &[listener.as_fd()])
+                .map_err(|error| error.with_attempt("hand over the seccomp listener"))?;
+        }
+        if std::mem::take(&mut self.may_load_filter) {
+            capability::set(&self.last)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// What a copy of this process does before it becomes another program than the one that was asked for, so that it
+    /// can do no more than that one. `filter` is one that is not loaded yet.
+    pub(crate) fn for_another_program(&self, filter: Option<&Filter>) -> Confinement {
+        let filter = filter.cloned();
+        let last = self.may_load_filter.then_some(self.last);
+        Arc::new(move || {
+            if let Some(filter) = &filter {
+                seccomp::install(&filter.program, filter.flags).map_err(io::Error::other)?;
+            }
+            match &last {
+                Some(last) => capability::set(last).map_err(io::Error::other),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Becomes the program; comes back only with the reason why not. `preserve` tells how many descriptors after 0 to
+    /// 2 it inherits, `filter` is one that is not loaded yet.
+    pub(crate) fn execute(
+        mut self,
+        preserve: u32,
+        filter: Option<&Filter>,
+        notify: Option<NotifyTarget>,
+    ) -> RuntimeError {
+        let prepared = (|| {
+            process::close_on_exec_from(3 + preserve as i32)?;
+            for number in 3..3 + preserve as i32 {
+                process::keep_over_exec(number)?;
+            }
+            filter.map_or(Ok(()), |filter| self.load(filter, notify))
+        })();
+        if let Err(error) = prepared {
+            return error;
+        }
+        let refused = process::execute(&self.program, &self.arguments, &self.environment);
+        execution_error(&self.arguments[0], refused)
+    }
 }
+
+/// Confines the calling process before it executes a program; see [`Confined::for_another_program`].
+pub(crate) type Confinement = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 /// Dropping from the bounding set needs CAP_SETPCAP; one that is as wanted needs nothing.
 fn limit_bounding(keep: CapabilitySet) -> Result<(), RuntimeError> {

@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::container::Container;
 use crate::create::{StdioRequest, descriptors, notify_target};
-use crate::credentials::{self, Execution, Labels, NotifyTarget};
+use crate::credentials::{self, Labels, NotifyTarget};
 use crate::error::RuntimeError;
 use crate::first_process::{become_root, own_pid, set_pid, take_terminal};
 use crate::handshake::{Listener, Message, Speaker};
@@ -244,15 +244,9 @@ impl Newcomer<'_> {
         for note in &notes {
             self.speaker.note(note)?;
         }
-        Err(credentials::execute(Execution {
-            plan: self.plan,
-            settled,
-            labels,
-            filter: self.filter,
-            notify: self.notify.take(),
-            proc: &proc,
-            preserve_descriptors: self.preserve_descriptors,
-        }))
+        let confined =
+            credentials::confine(self.plan, settled, labels, self.filter.is_some(), &proc)?;
+        Err(confined.execute(self.preserve_descriptors, self.filter, self.notify.take()))
     }
 }
 

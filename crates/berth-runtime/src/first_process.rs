@@ -14,7 +14,7 @@ use oci_spec::runtime::{Hook, Spec};
 use rustix::io::Errno;
 
 use crate::create::{StdioRequest, descriptors, hooks_of};
-use crate::credentials::{self, Execution, Labels, NotifyTarget, Settled};
+use crate::credentials::{self, Confined, Labels, NotifyTarget};
 use crate::error::RuntimeError;
 use crate::handshake::Speaker;
 use crate::hooks::{self, Stage};
@@ -166,7 +166,7 @@ impl FirstProcess<'_> {
             .transpose()?;
         builder.protect()?;
         builder.seal()?;
-        self.early_hooks(&builder, &proc)?;
+        self.early_hooks(&builder)?;
         for (path, value) in &plan.sysctls {
             write_proc(&proc, &Path::new("sys").join(path), value)?;
         }
@@ -181,21 +181,42 @@ impl FirstProcess<'_> {
         if let Some((mode, nodes)) = &plan.memory_policy {
             process::set_memory_policy(*mode, nodes)?;
         }
-        let settled = plan
-            .process
-            .as_ref()
-            .map(|process| credentials::settle(process, &proc, &mut notes))
-            .transpose()?;
-        self.name_self_for_notifications(&proc)?;
+        let confined = self.confine(labels, &proc, &mut notes)?;
         for note in &notes {
             self.speaker.note(note)?;
         }
         self.speaker.ready()?;
-        Ok(Ready {
-            proc,
-            settled,
-            labels,
-        })
+        Ok(Ready { confined })
+    }
+
+    /// Takes all of the program but itself and, unless it notifies, its filter. A filter that notifies is loaded here,
+    /// as with runc: whoever supervises the container has its listener when it is created (config-linux.md, "Container
+    /// Process State": the state that goes with it says "creating").
+    fn confine(
+        &mut self,
+        labels: Option<Labels>,
+        proc: &OwnedFd,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Confined>, RuntimeError> {
+        let (Some(process), Some(labels)) = (&self.plan.process, labels) else {
+            return Ok(None);
+        };
+        let settled = credentials::settle(process, proc, notes)?;
+        let notify = match self.notify.take() {
+            Some(mut target) => {
+                set_pid(&mut target.document, own_pid(proc)?)?;
+                Some(target)
+            }
+            None => None,
+        };
+        let mut confined =
+            credentials::confine(process, settled, labels, self.filter.is_some(), proc)?;
+        if notify.is_some()
+            && let Some(filter) = self.filter.take()
+        {
+            confined.load(filter, notify)?;
+        }
+        Ok(Some(confined))
     }
 
     fn enter_namespaces(&mut self) -> Result<(), RuntimeError> {
@@ -253,7 +274,7 @@ impl FirstProcess<'_> {
     }
 
     /// Hooks before the root is changed: the creator's, then those in the container's namespaces.
-    fn early_hooks(&self, builder: &RootBuilder<'_>, proc: &OwnedFd) -> Result<(), RuntimeError> {
+    fn early_hooks(&self, builder: &RootBuilder<'_>) -> Result<(), RuntimeError> {
         let any = [Stage::Prestart, Stage::CreateRuntime]
             .iter()
             .any(|stage| hooks_of(self.spec, *stage).is_some());
@@ -261,26 +282,9 @@ impl FirstProcess<'_> {
             self.speaker.ask_for_hooks()?;
         }
         if let Some(hooks) = hooks_of(self.spec, Stage::CreateContainer) {
-            let state = self.state_document(proc, Status::Creating)?;
+            let state = state_inside(self.record, Status::Creating)?;
             let directory = berth_sys::path::descriptor_path(builder.root().descriptor());
-            hooks::run(Stage::CreateContainer, hooks, &state, &directory)?;
-        }
-        Ok(())
-    }
-
-    /// The state document with our own id as the runtime sees it.
-    fn state_document(&self, proc: &OwnedFd, status: Status) -> Result<Vec<u8>, RuntimeError> {
-        let mut record = self.record.clone();
-        record.pid = own_pid(proc)?;
-        serde_json::to_vec(&record.document(status)).map_err(|source| RuntimeError::Parse {
-            path: "state".into(),
-            source,
-        })
-    }
-
-    fn name_self_for_notifications(&mut self, proc: &OwnedFd) -> Result<(), RuntimeError> {
-        if let Some(target) = &mut self.notify {
-            set_pid(&mut target.document, own_pid(proc)?)?;
+            hooks::run(Stage::CreateContainer, hooks, &state, &directory, None)?;
         }
         Ok(())
     }
@@ -299,14 +303,12 @@ impl FirstProcess<'_> {
     /// Waits at the gate, then becomes the program.
     fn wait_and_execute(self, ready: Ready) -> i32 {
         let FirstProcess {
-            plan,
             spec,
             record,
             speaker,
             gate,
             lock,
             filter,
-            notify,
             preserve_descriptors,
             sources,
             namespaces,
@@ -321,47 +323,52 @@ impl FirstProcess<'_> {
                 Err(_) => return 1,
             }
         };
-        let error = (|| {
-            if let Some(hooks) = hooks_of(spec, Stage::StartContainer) {
-                let hooks = &with_environment(hooks, spec);
-                let mut record = record.clone();
-                record.pid = match own_pid(&ready.proc) {
-                    Ok(pid) => pid,
-                    Err(error) => return error,
-                };
-                let state = match serde_json::to_vec(&record.document(Status::Created)) {
-                    Ok(state) => state,
-                    Err(source) => {
-                        return RuntimeError::Parse {
-                            path: "state".into(),
-                            source,
-                        };
-                    }
-                };
-                if let Err(error) = hooks::run(Stage::StartContainer, hooks, &state, Path::new("/"))
-                {
-                    return error;
-                }
+        let Ready { confined } = ready;
+        let error = match (
+            late_hooks(spec, record, confined.as_ref(), filter),
+            confined,
+        ) {
+            (Err(error), _) => error,
+            (Ok(()), Some(confined)) => confined.execute(preserve_descriptors, filter, None),
+            (Ok(()), None) => {
+                RuntimeError::invalid("process", "is missing, so nothing can be started")
             }
-            let (Some(process), Some(settled), Some(labels)) =
-                (&plan.process, ready.settled, ready.labels)
-            else {
-                return RuntimeError::invalid("process", "is missing, so nothing can be started");
-            };
-            credentials::execute(Execution {
-                plan: process,
-                settled,
-                labels,
-                filter,
-                notify,
-                proc: &ready.proc,
-                preserve_descriptors,
-            })
-        })();
+        };
         starter.failed(&error);
         drop(lock);
         1
     }
+}
+
+/// Hooks in the container. They are programs of its image and can do no more than its own; `filter` is one that is
+/// not loaded yet.
+fn late_hooks(
+    spec: &Spec,
+    record: &StateRecord,
+    confined: Option<&Confined>,
+    filter: Option<&Filter>,
+) -> Result<(), RuntimeError> {
+    let Some(hooks) = hooks_of(spec, Stage::StartContainer) else {
+        return Ok(());
+    };
+    hooks::run(
+        Stage::StartContainer,
+        &with_environment(hooks, spec),
+        &state_inside(record, Status::Created)?,
+        Path::new("/"),
+        confined.map(|confined| confined.for_another_program(filter)),
+    )
+}
+
+/// The state document for hooks in the container's namespaces: with our own id as it is seen there (runtime.md,
+/// "State").
+fn state_inside(record: &StateRecord, status: Status) -> Result<Vec<u8>, RuntimeError> {
+    let mut record = record.clone();
+    record.pid = rustix::process::getpid().as_raw_pid();
+    serde_json::to_vec(&record.document(status)).map_err(|source| RuntimeError::Parse {
+        path: "state".into(),
+        source,
+    })
 }
 
 /// Hooks in the container that name no environment get its process', as with runc.
@@ -385,9 +392,7 @@ fn with_environment(hooks: &[Hook], spec: &Spec) -> Vec<Hook> {
 /// What is known at the gate.
 #[derive(Debug)]
 struct Ready {
-    proc: OwnedFd,
-    settled: Option<Settled>,
-    labels: Option<Labels>,
+    confined: Option<Confined>,
 }
 
 /// Takes the program's end of a terminal as controlling terminal and standard descriptors.

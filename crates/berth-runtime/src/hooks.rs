@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_sys::process;
@@ -15,6 +16,7 @@ use oci_spec::runtime::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::credentials::Confinement;
 use crate::error::{ReportedCause, RuntimeError};
 use crate::limits;
 
@@ -89,15 +91,17 @@ pub(crate) fn check(stage: Stage, hooks: Option<&[Hook]>) -> Result<(), RuntimeE
 }
 
 /// Runs the hooks of one stage in order, each with the state document on its standard input; the first failure ends it.
+/// With `confinement` they can do what that leaves them.
 pub(crate) fn run(
     stage: Stage,
     hooks: &[Hook],
     state: &[u8],
     directory: &Path,
+    confinement: Option<Confinement>,
 ) -> Result<(), RuntimeError> {
     hooks
         .iter()
-        .try_for_each(|hook| run_in(stage, hook, state, directory))
+        .try_for_each(|hook| run_in(stage, hook, state, directory, confinement.as_ref()))
 }
 
 /// As [`run`] for a stage whose failures are warnings and do not keep the others from running; the failures, one
@@ -105,20 +109,31 @@ pub(crate) fn run(
 pub(crate) fn run_all(stage: Stage, hooks: &[Hook], state: &[u8], directory: &Path) -> Vec<String> {
     hooks
         .iter()
-        .filter_map(|hook| run_in(stage, hook, state, directory).err())
+        .filter_map(|hook| run_in(stage, hook, state, directory, None).err())
         .map(|error| error.chain())
         .collect()
 }
 
-fn run_in(stage: Stage, hook: &Hook, state: &[u8], directory: &Path) -> Result<(), RuntimeError> {
-    run_one(hook, state, directory).map_err(|cause| RuntimeError::Hook {
+fn run_in(
+    stage: Stage,
+    hook: &Hook,
+    state: &[u8],
+    directory: &Path,
+    confinement: Option<&Confinement>,
+) -> Result<(), RuntimeError> {
+    run_one(hook, state, directory, confinement).map_err(|cause| RuntimeError::Hook {
         stage: stage.name(),
         path: hook.path().clone(),
         source: ReportedCause(cause),
     })
 }
 
-fn run_one(hook: &Hook, state: &[u8], directory: &Path) -> Result<(), String> {
+fn run_one(
+    hook: &Hook,
+    state: &[u8],
+    directory: &Path,
+    confinement: Option<&Confinement>,
+) -> Result<(), String> {
     let mut command = Command::new(hook.path());
     if let Some((first, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(first).args(rest);
@@ -127,6 +142,10 @@ fn run_one(hook: &Hook, state: &[u8], directory: &Path) -> Result<(), String> {
     for entry in hook.env().iter().flatten() {
         let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
         command.env(key, value);
+    }
+    if let Some(confinement) = confinement {
+        let confinement = Arc::clone(confinement);
+        process::before_program(&mut command, move || confinement());
     }
     let mut child = command
         .current_dir(directory)
@@ -256,7 +275,7 @@ mod tests {
         let hook = hook(
             r#"{"path":"/bin/sh","args":["sh","-c","cat > out; echo $A$HOME >> out"],"env":["A=b"]}"#,
         );
-        run(Stage::Prestart, &[hook], b"{state}", directory.path()).unwrap();
+        run(Stage::Prestart, &[hook], b"{state}", directory.path(), None).unwrap();
         let out = std::fs::read_to_string(directory.path().join("out")).unwrap();
         assert_eq!(out, "{state}b\n");
     }
@@ -270,13 +289,20 @@ mod tests {
             r#"{"path":"/bin/sh","args":["sh","-c","exec <&-; exec head -c 1000000 /dev/zero >&2"]}"#,
             r#"{"path":"/bin/sh","args":["sh","-c","test $(wc -c) = 1048576"]}"#,
         ];
-        run(Stage::Prestart, &hooks.map(hook), &state, Path::new("/")).unwrap();
+        run(
+            Stage::Prestart,
+            &hooks.map(hook),
+            &state,
+            Path::new("/"),
+            None,
+        )
+        .unwrap();
     }
 
     #[test]
     fn failures_tell_stage_status_and_words() {
         let failing = hook(r#"{"path":"/bin/sh","args":["sh","-c","echo no >&2; exit 3"]}"#);
-        let error = run(Stage::Poststop, &[failing], b"", Path::new("/")).unwrap_err();
+        let error = run(Stage::Poststop, &[failing], b"", Path::new("/"), None).unwrap_err();
         assert_eq!(
             error.chain(),
             "run poststop hook /bin/sh: exit status 3, stderr: no"
@@ -284,12 +310,12 @@ mod tests {
         let failing =
             hook(r#"{"path":"/bin/sh","args":["sh","-c","sleep 600 & echo $! > pid; exit 4"]}"#);
         let directory = tempfile::tempdir().unwrap();
-        let error = run(Stage::Poststop, &[failing], b"", directory.path()).unwrap_err();
+        let error = run(Stage::Poststop, &[failing], b"", directory.path(), None).unwrap_err();
         assert!(error.chain().contains("exit status 4"));
         let left = std::fs::read_to_string(directory.path().join("pid")).unwrap();
         process::send_signal_to(left.trim().parse().unwrap(), 9).unwrap();
         let slow = hook(r#"{"path":"/bin/sleep","args":["sleep","60"],"timeout":1}"#);
-        let error = run(Stage::Poststop, &[slow], b"", Path::new("/")).unwrap_err();
+        let error = run(Stage::Poststop, &[slow], b"", Path::new("/"), None).unwrap_err();
         assert!(error.chain().contains("within 1 s"));
         check(Stage::Prestart, Some(&[hook(r#"{"path":"x"}"#)])).unwrap_err();
         check(

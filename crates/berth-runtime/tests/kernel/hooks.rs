@@ -15,6 +15,7 @@ crate::tests![
     failing_poststop_hooks_are_told,
     start_container_hooks_get_the_environment_of_the_process,
     hooks_need_not_read_the_state,
+    start_container_hooks_can_do_no_more_than_the_program,
 ];
 
 const STAGES: [&str; 6] = [
@@ -105,7 +106,10 @@ fn every_stage_runs_in_order_where_it_belongs() {
         assert_eq!(state["status"], status, "{stage}");
         assert_eq!(state["id"], bundle.id.as_str());
         assert_eq!(state["annotations"]["key"], "value");
-        if stage != "poststop" {
+        // runtime.md, "State": as whoever runs the hook sees it.
+        if in_container {
+            assert_eq!(state["pid"], 1, "{stage}");
+        } else if stage != "poststop" {
             assert_eq!(state["pid"], pid, "{stage}");
         }
     }
@@ -188,4 +192,33 @@ fn hooks_need_not_read_the_state() {
         .map(|stage| ((*stage).to_owned(), hook.clone()))
         .collect();
     assert_eq!(bundle.stdout(), "ran");
+}
+
+/// They are programs of the image. Had they the runtime's rights, an image could take the host.
+fn start_container_hooks_can_do_no_more_than_the_program() {
+    let look = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/self/status";
+    let hook = format!("{look} > /tmp/hook; mkdir /tmp/x 2>> /tmp/hook");
+    let program = format!("{look} > /tmp/program; mkdir /tmp/x 2>> /tmp/program; cat /tmp/program");
+    for (no_new_privileges, user) in [(false, 0), (true, 0), (false, 1000), (true, 1000)] {
+        let mut bundle = Bundle::new(&program);
+        bundle.spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        bundle.spec["process"]["user"] = json!({"uid": user, "gid": 5, "additionalGids": [6]});
+        bundle.spec["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 42}],
+        });
+        bundle.spec["hooks"] = json!({"startContainer": [
+            {"path": "/bin/sh", "args": ["sh", "-c", format!("{hook}; exit 0")]}
+        ]});
+        fs::set_permissions(
+            bundle.root().join("tmp"),
+            <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777),
+        )
+        .unwrap();
+        let program = bundle.stdout();
+        let hook = fs::read_to_string(bundle.root().join("tmp/hook")).unwrap();
+        assert!(program.contains("Seccomp:\t2"), "{program}");
+        assert!(program.contains("No message of desired type"), "{program}");
+        assert_eq!(hook.trim_end(), program);
+    }
 }

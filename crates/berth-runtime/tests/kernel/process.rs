@@ -253,13 +253,15 @@ fn a_filter_that_notifies() {
     bundle.spec["linux"]["seccomp"]["listenerPath"] = json!(path);
     bundle.spec["linux"]["seccomp"]["listenerMetadata"] = json!("opaque");
     let mut container = bundle.create().unwrap();
+    // It is there when the container is created, before anybody starts it.
     let connection = rustix::net::accept(&receiver).unwrap();
-    container.start().unwrap();
     let message = berth_sys::socket::receive(&connection, 64 << 10, 1).unwrap();
+    container.start().unwrap();
     let document: serde_json::Value = serde_json::from_slice(&message.bytes).unwrap();
     assert_eq!(document["pid"], container.pid());
     assert_eq!(document["state"]["id"], bundle.id.as_str());
     assert_eq!(document["state"]["pid"], container.pid());
+    assert_eq!(document["state"]["status"], "creating");
     assert_eq!(document["metadata"], "opaque");
     assert_eq!(document["fds"], json!(["seccompFd"]));
     // A listener becomes readable when a call waits for its answer.

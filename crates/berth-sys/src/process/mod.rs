@@ -7,7 +7,9 @@ mod attributes;
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
@@ -465,6 +467,17 @@ pub fn execute_descriptor(
         )
     };
     Error::new("execute a program", std::io::Error::last_os_error())
+}
+
+/// Has the process that `command` makes call `prepare` as the last thing before it becomes the program; an error keeps
+/// it from that. For callers with one thread, whose copy is a whole program that may allocate and lock.
+pub fn before_program(
+    command: &mut Command,
+    prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: `prepare` runs on a copy of our memory after fork(2). Should another thread have held a lock when the copy
+    // was made, the copy waits for ever; no memory is shared, so none can be harmed.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// Convenience for signatures of functions that only come back with an error.
