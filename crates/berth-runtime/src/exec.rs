@@ -4,16 +4,17 @@
 //! executes its program (CVE-2016-9962), enters the other namespaces by the first process' pidfd, and then takes the
 //! same last steps as a first process.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use berth_sys::cgroup::JoinHandle;
+use berth_sys::cgroup::{Cgroup, JoinHandle, SubGroups};
 use berth_sys::namespace::{self, Kind};
 use berth_sys::seccomp::{Flags, Program};
 use berth_sys::terminal::{self, WindowSize};
 use berth_sys::{Error, fs, path, process, signal, socket};
 use oci_spec::runtime::Process;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::container::Container;
 use crate::create::{StdioRequest, descriptors, notify_target};
@@ -43,6 +44,8 @@ pub struct ExecRequest {
     pub preserve_descriptors: u32,
     /// Also in a paused container (it will not run before that is resumed).
     pub ignore_paused: bool,
+    /// Groups beneath the container's own that it joins; by default the container's own.
+    pub groups: Option<SubGroups>,
 }
 
 /// A process that executes its program.
@@ -95,8 +98,12 @@ pub fn exec_in(container: &Container, request: ExecRequest) -> Result<ExecProces
     let not_running = || RuntimeError::NotRunning {
         id: request.id.clone(),
     };
-    let join = container.cgroup().ok_or_else(not_running)?.join_handle()?;
-    let cgroup = container.cgroup().and_then(|cgroup| cgroup.directory_fd());
+    let cgroup = container.cgroup().ok_or_else(not_running)?;
+    let join = match &request.groups {
+        Some(groups) => cgroup.join_handle_beneath(groups)?,
+        None => cgroup.join_handle()?,
+    };
+    let born_in_group = request.groups.is_none() && plan.initial_cpus.is_none();
     let target = container.pidfd().ok_or_else(not_running)?;
     let notify = notify_target(&spec, filter.as_ref(), container.record())?;
     let mut notes = Vec::new();
@@ -109,13 +116,14 @@ pub fn exec_in(container: &Container, request: ExecRequest) -> Result<ExecProces
             .try_clone_to_owned()
             .map_err(|cause| Error::new("copy a descriptor", cause))?,
         speaker: Speaker::new(theirs),
-        join: &join,
+        join,
         filter: filter.as_ref(),
         notify,
         stdio: request.stdio,
         preserve_descriptors: request.preserve_descriptors,
     };
-    let child = clone_newcomer(newcomer, cgroup)?;
+    let first = container.pid();
+    let child = clone_newcomer(newcomer, cgroup, born_in_group, first)?;
     let listener = Listener::new(ours);
     let mut console = None;
     let failure = loop {
@@ -153,7 +161,7 @@ struct Newcomer<'a> {
     /// Handle of the container's first process.
     target: OwnedFd,
     speaker: Speaker,
-    join: &'a JoinHandle,
+    join: JoinHandle,
     filter: Option<&'a Filter>,
     notify: Option<NotifyTarget>,
     stdio: StdioRequest,
@@ -162,7 +170,9 @@ struct Newcomer<'a> {
 
 fn clone_newcomer(
     newcomer: Newcomer<'_>,
-    cgroup: Option<std::os::fd::BorrowedFd<'_>>,
+    cgroup: &Cgroup,
+    born_in_group: bool,
+    first: i32,
 ) -> Result<process::Child, RuntimeError> {
     let has = |kind: Kind| newcomer.setup.makes(kind) || newcomer.setup.joins(kind).is_some();
     let mut own_pid_namespace = None;
@@ -176,20 +186,55 @@ fn clone_newcomer(
             flags |= kind.flag();
         }
     }
-    // CPUs before the group is joined (config.md, "execCPUAffinity").
-    let initial = newcomer.plan.initial_cpus.clone();
     process::set_dumpable(false)?;
-    let request = process::CloneRequest {
-        flags: 0,
-        cgroup: if initial.is_some() { None } else { cgroup },
-    };
-    let unified_done = request.cgroup.is_some();
-    let made = process::clone_process(&request, || newcomer.run(flags, unified_done));
+    let made = clone_into(newcomer, cgroup, born_in_group, first, flags);
     process::set_dumpable(true)?;
     if let Some(own) = own_pid_namespace {
         namespace::enter(own, Kind::Pid)?;
     }
-    Ok(made?)
+    made
+}
+
+/// Makes the process, born in the container's group where it can be: CPUs come before the group is joined (config.md,
+/// "execCPUAffinity"), and a group that has given its controllers to groups beneath it takes no process on version 2
+/// (cgroup-v2.rst, "No Internal Process Constraint"). Then it joins the group that the first process has moved to.
+fn clone_into(
+    newcomer: Newcomer<'_>,
+    cgroup: &Cgroup,
+    born_in_group: bool,
+    first: i32,
+    flags: u64,
+) -> Result<process::Child, RuntimeError> {
+    let mut newcomer = Some(newcomer);
+    let mut make = |directory: Option<BorrowedFd<'_>>| {
+        let request = process::CloneRequest {
+            flags: 0,
+            cgroup: directory,
+        };
+        process::clone_process(&request, || {
+            newcomer
+                .take()
+                .map_or(1, |newcomer| newcomer.run(flags, directory.is_some()))
+        })
+    };
+    let full = match cgroup.directory_fd().filter(|_| born_in_group) {
+        Some(directory) => match make(Some(directory)) {
+            Err(error) if error.errno() == Some(Errno::BUSY) => error,
+            made => return Ok(made?),
+        },
+        None => return Ok(make(None)?),
+    };
+    let Some(mut newcomer) = newcomer else {
+        return Err(full.into());
+    };
+    let Some(groups) = cgroup.group_of(first) else {
+        return Err(full.into());
+    };
+    newcomer.join = cgroup.join_handle_beneath(&groups)?;
+    let request = process::CloneRequest::default();
+    Ok(process::clone_process(&request, || {
+        newcomer.run(flags, false)
+    })?)
 }
 
 impl Newcomer<'_> {

@@ -223,6 +223,7 @@ impl Backend {
                     stdio: stdio(ends),
                     preserve_descriptors: 0,
                     ignore_paused: false,
+                    groups: None,
                 };
                 let made = berth_runtime::exec_in(container, request)?;
                 let ExecProcess {

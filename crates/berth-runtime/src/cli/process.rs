@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use berth_sys::cgroup::SubGroups;
 use berth_sys::terminal::window_size;
 use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process, User};
 
@@ -38,6 +39,10 @@ pub(super) const EXEC_FLAGS: &[Flag] = &[
         "how many descriptors after 0 to 2 are inherited",
     ),
     switch(&["ignore-paused"], "also in a paused container"),
+    value(
+        &["cgroup"],
+        "group beneath the container's to join, as PATH or CONTROLLER[,CONTROLLER...]:PATH",
+    ),
     switch(&["no-subreaper"], "ignored"),
 ];
 
@@ -62,6 +67,7 @@ pub(super) fn exec(call: &Call<'_>) -> Result<u8, Failure> {
         },
         preserve_descriptors: call.flags.number("preserve-fds")?.unwrap_or(0),
         ignore_paused: call.flags.has("ignore-paused"),
+        groups: groups(call.flags.all("cgroup"))?,
     })?;
     call.note(&running.notes);
     let pid = running.pid;
@@ -82,6 +88,36 @@ pub(super) fn exec(call: &Call<'_>) -> Result<u8, Failure> {
     }
     let status = Foreground::enter(running.console)?.attend(pid, running.pidfd.as_fd())?;
     Ok(foreground::exit_code(status))
+}
+
+/// The groups of `--cgroup`: one path for all hierarchies, or one for each controller of version 1.
+fn groups(words: &[String]) -> Result<Option<SubGroups>, Failure> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let mut groups = SubGroups::default();
+    let wrong = |word: &str, why: &str| {
+        Failure::Usage(format!("invalid --cgroup argument: {word} ({why})"))
+    };
+    for word in words {
+        let Some((controllers, path)) = word.split_once(':') else {
+            if words.len() > 1 {
+                return Err(wrong(word, "missing <controller>: prefix"));
+            }
+            groups.every = word.into();
+            continue;
+        };
+        for controller in controllers.split(',') {
+            if controller.is_empty() {
+                return Err(wrong(word, "empty <controller> prefix"));
+            }
+            if groups.of.iter().any(|(known, _)| known == controller) {
+                return Err(wrong(word, "a controller is specified multiple times"));
+            }
+            groups.of.push((controller.to_owned(), path.into()));
+        }
+    }
+    Ok(Some(groups))
 }
 
 /// The process of `--process`, or the container's own with what the flags change.

@@ -257,3 +257,63 @@ fn documents_are_well_formed() {
     assert!(!call(&bundle, &["spec", "--bundle", "new"]).status.success());
     assert!(succeed(&bundle, &["--help"]).contains("features"));
 }
+
+fn exec_joins_groups_beneath_the_container() {
+    let mut bundle = Bundle::new("sleep 600");
+    for mount in bundle.spec["mounts"].as_array_mut().unwrap() {
+        if mount["destination"] == "/sys/fs/cgroup" {
+            mount["options"] = json!(["nosuid", "noexec", "nodev"]);
+        }
+    }
+    succeed(&bundle, &["run", "-d", &bundle.id]);
+    // In each hierarchy that is there; one of version 1 for CPUs takes nobody before it has some.
+    let make = "for d in /sys/fs/cgroup/*/ /sys/fs/cgroup; do
+                    test -w $d/cgroup.procs || continue
+                    mkdir $d/inner
+                    for f in cpuset.cpus cpuset.mems; do
+                        test ! -e $d/$f || cat $d/$f > $d/inner/$f
+                    done
+                done";
+    succeed(&bundle, &["exec", &bundle.id, "sh", "-c", make]);
+    let place = |words: &[&str]| {
+        let mut all = vec!["exec"];
+        all.extend_from_slice(words);
+        all.extend_from_slice(&[bundle.id.as_str(), "cat", "/proc/self/cgroup"]);
+        succeed(&bundle, &all)
+    };
+    let inner = |text: &str| {
+        let lines = text.lines();
+        lines.filter(|line| line.ends_with(":/inner")).count()
+    };
+    let hierarchies = place(&[]).lines().count();
+    assert_eq!(inner(&place(&[])), 0);
+    assert_eq!(inner(&place(&["--cgroup", "/"])), 0);
+    assert_eq!(inner(&place(&["--cgroup", "inner"])), hierarchies);
+    let version_1 = hierarchies > 1;
+    if version_1 {
+        assert_eq!(inner(&place(&["--cgroup=pids:inner"])), 1);
+        assert_eq!(
+            inner(&place(&[
+                "--cgroup=pids:inner",
+                "--cgroup",
+                "memory:/inner"
+            ])),
+            2
+        );
+    }
+    for wrong in ["..", "absent", "nonsense:/", ":/", "inner/../.."] {
+        let output = call(&bundle, &["exec", "--cgroup", wrong, &bundle.id, "true"]);
+        assert_eq!(output.status.code(), Some(1), "{wrong}");
+    }
+    succeed(&bundle, &["delete", "--force", &bundle.id]);
+}
+
+fn what_is_left_out_is_told() {
+    let bundle = Bundle::new("true");
+    for name in ["checkpoint", "restore"] {
+        let output = call(&bundle, &[name, "--image-path", "x", &bundle.id]);
+        assert_eq!(output.status.code(), Some(1));
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(words.contains("cannot save the state"), "{words}");
+    }
+}

@@ -130,6 +130,7 @@ fn an_exec_with_a_terminal() {
         stdio: StdioRequest::Terminal,
         preserve_descriptors: 0,
         ignore_paused: false,
+        groups: None,
     })
     .unwrap_or_else(|error| panic!("{}", error.chain()));
     let text = read_terminal(running.console.unwrap());

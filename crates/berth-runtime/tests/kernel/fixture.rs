@@ -250,6 +250,7 @@ impl Bundle {
             stdio: self.files(),
             preserve_descriptors: 0,
             ignore_paused: false,
+            groups: None,
         };
         let running = exec(request)?;
         let status = wait_for(running.pid);

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::{CgroupError, limits};
 
@@ -70,6 +70,20 @@ impl Directory {
                 source: errno.into(),
             },
         )
+    }
+
+    /// Opens the file `name` of a group beneath this one for writing; `beneath` may be empty or `/` for this one.
+    pub(super) fn open_beneath(&self, beneath: &Path, name: &str) -> Result<OwnedFd, CgroupError> {
+        let relative = beneath.strip_prefix("/").unwrap_or(beneath).join(name);
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(&self.fd, &relative, flags, Mode::empty(), resolve).map_err(|errno| {
+            CgroupError::Io {
+                attempt: "open",
+                path: self.path.join(&relative),
+                source: errno.into(),
+            }
+        })
     }
 
     /// True when the group has such a file.

@@ -40,7 +40,7 @@ use directory::Directory;
 pub use error::CgroupError;
 pub use hierarchy::{Hierarchy, Location};
 pub use oom::OomEvents;
-pub use process::JoinHandle;
+pub use process::{JoinHandle, SubGroups};
 pub use resources::{
     BlockIo, Cpu, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, DeviceWeight, HugePageLimit,
     Memory, NetworkClass, RdmaLimit, Resources,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
@@ -11,6 +12,15 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use super::remove::timespec;
 use super::{Cgroup, CgroupError, limits};
+
+/// Groups beneath one that a process shall join in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubGroups {
+    /// In every hierarchy that `of` does not name; empty for the group itself.
+    pub every: PathBuf,
+    /// In the hierarchies of single version 1 controllers.
+    pub of: Vec<(String, PathBuf)>,
+}
 
 /// Descriptors with which a new process joins a group by itself. Holds no path and allocates nothing when used.
 #[derive(Debug)]
@@ -70,6 +80,53 @@ impl Cgroup {
             None => None,
         };
         Ok(JoinHandle { v1, unified })
+    }
+
+    /// As [`Cgroup::join_handle`], for groups beneath this one, which must exist.
+    ///
+    /// # Errors
+    /// `Invalid` for a controller without a hierarchy; `Io` for a group that is not there or lies elsewhere.
+    pub fn join_handle_beneath(&self, groups: &SubGroups) -> Result<JoinHandle, CgroupError> {
+        for (controller, _) in &groups.of {
+            if self.v1(controller).is_none() {
+                return Err(CgroupError::Invalid {
+                    setting: format!("control group of {controller}"),
+                    reason: "there is no hierarchy with this controller".to_owned(),
+                });
+            }
+        }
+        let mut v1 = Vec::with_capacity(self.v1.len());
+        for group in &self.v1 {
+            let own = groups.of.iter().find(|(name, _)| group.serves(name));
+            let beneath = own.map_or(groups.every.as_path(), |(_, path)| path);
+            v1.push(group.directory.open_beneath(beneath, "tasks")?);
+        }
+        let unified = self
+            .unified
+            .as_ref()
+            .map(|directory| directory.open_beneath(&groups.every, "cgroup.procs"))
+            .transpose()?;
+        Ok(JoinHandle { v1, unified })
+    }
+
+    /// The group beneath this one in which a process is that was born in it, in the version 2 hierarchy alone.
+    ///
+    /// `None` when the process has left it, or cannot be looked at.
+    #[must_use]
+    pub fn group_of(&self, pid: i32) -> Option<SubGroups> {
+        let ours = self.location.unified.as_ref()?;
+        let text = crate::fs::read_to_string(Path::new(&format!("/proc/{pid}/cgroup"))).ok()?;
+        let path = Path::new(text.lines().find_map(|line| line.strip_prefix("0::"))?);
+        // The kernel tells the path from the top of the hierarchy; ours starts with where that is mounted.
+        let beneath = path.ancestors().find_map(|top| {
+            let relative = top.strip_prefix("/").ok()?;
+            let found = !relative.as_os_str().is_empty() && ours.ends_with(relative);
+            found.then(|| path.strip_prefix(top).ok()).flatten()
+        })?;
+        Some(SubGroups {
+            every: beneath.to_owned(),
+            of: Vec::new(),
+        })
     }
 
     /// The directory in the version 2 hierarchy, for `CLONE_INTO_CGROUP`; `None` when there is no such hierarchy.
