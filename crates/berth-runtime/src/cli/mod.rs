@@ -254,6 +254,18 @@ const COMMANDS: &[Command] = &[
     },
 ];
 
+/// Commands of runc that this runtime does not have, and why.
+const LEFT_OUT: &[(&str, &str)] = &[
+    (
+        "checkpoint",
+        "this runtime cannot save the state of running programs",
+    ),
+    (
+        "restore",
+        "this runtime cannot save the state of running programs, and so has none to restore",
+    ),
+];
+
 /// Runs the command line; `arguments` are those after the name of the executable.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let words: Vec<String> = arguments
@@ -289,6 +301,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if parsed.has("help") || name == "help" {
         print(&overview());
         return ExitCode::SUCCESS;
+    }
+    if let Some((_, why)) = LEFT_OUT.iter().find(|(known, _)| known == name) {
+        return global.fail(&format!("{name}: {why}"));
     }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         return global.fail(&format!("unknown command {name:?}"));
@@ -358,9 +373,16 @@ fn run_sealed() -> Option<berth_sys::Error> {
 }
 
 impl Global {
+    /// As with runc, whose callers read either: a line of the log, on standard error without a file for it, and the
+    /// plain words where the log goes elsewhere. A person at a terminal gets the plain words only.
     fn fail(&self, text: &str) -> ExitCode {
-        self.write_log("error", text);
-        write_error(text);
+        let at_terminal = rustix::termios::isatty(rustix::stdio::stderr());
+        if self.log.is_some() || !at_terminal {
+            self.write_log("error", text);
+        }
+        if self.log.is_some() || at_terminal {
+            write_error(text);
+        }
         ExitCode::FAILURE
     }
 
@@ -388,7 +410,7 @@ impl Global {
                     let _ = writeln!(file, "{line}");
                 }
             }
-            None if self.debug || level == "warning" => {
+            None if self.debug || level != "debug" => {
                 let _ = writeln!(std::io::stderr(), "{line}");
             }
             None => {}

@@ -18,6 +18,8 @@ crate::tests![
     the_program_runs_from_a_sealed_executable,
     limits_are_updated_and_shown,
     documents_are_well_formed,
+    exec_joins_groups_beneath_the_container,
+    what_is_left_out_is_told,
 ];
 
 /// Calls the runtime in a process of its own, in the bundle's directory.
@@ -89,6 +91,10 @@ fn errors_are_in_the_log_and_end_with_code_one() {
     assert_eq!(output.status.code(), Some(1));
     let text = "exec: \"nope\": executable file not found in $PATH";
     assert_eq!(String::from_utf8_lossy(&output.stderr).trim(), text);
+    // Without a file the line of the log goes to standard error.
+    let output = call(&bundle, &["create", &id]);
+    let line = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(line.contains("level=error msg=\"exec: "), "{line}");
     let log = fs::read_to_string(bundle.path().join("log")).unwrap();
     let line: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!(line["level"], "error");
