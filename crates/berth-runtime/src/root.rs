@@ -188,7 +188,7 @@ impl<'a> RootBuilder<'a> {
                 return Err(RuntimeError::invalid(
                     "mounts",
                     format!(
-                        "{kind} must be mounted on an ordinary directory, and {} leads elsewhere",
+                        "{kind} must be mounted on ordinary directory, and {} leads elsewhere",
                         step.destination.display()
                     ),
                 ));

@@ -121,7 +121,8 @@ const ACCESS_TIME_OPTIONS: [(&str, u64); 6] = [
     ("noatime", attribute::NO_ATIME),
     ("atime", attribute::RELATIME),
     ("relatime", attribute::RELATIME),
-    ("norelatime", attribute::STRICT_ATIME),
+    // Without the word the kernel has kept relative times since 2.6.30 (mount(2), MS_RELATIME).
+    ("norelatime", attribute::RELATIME),
     ("strictatime", attribute::STRICT_ATIME),
     ("nostrictatime", attribute::RELATIME),
 ];

@@ -351,7 +351,8 @@ fn io_priority(process: &Process, field: &str) -> Result<Option<(u16, u16)>, Run
     Ok(Some(match priority.class() {
         IOPriorityClass::IoprioClassRt => (1, level),
         IOPriorityClass::IoprioClassBe => (2, level),
-        IOPriorityClass::IoprioClassIdle => (3, 0),
+        // The level says nothing there, and is what ioprio_get(2) tells all the same.
+        IOPriorityClass::IoprioClassIdle => (3, level),
     }))
 }
 
