@@ -77,5 +77,9 @@ fn bare(machine: &Machine) -> Result<()> {
     machine.inside("berth run --rm berth/hello")?;
     machine.inside("berth ps -a && berth info")?;
     service::no_group(machine)?;
-    machine.inside("kill $(pidof -s berth) && while pidof -q berth; do sleep 0.1; done")
+    // The monitor that is kept ready goes with the daemon. Brackets, so that the pattern does not find itself.
+    machine.inside(
+        "kill $(pgrep -f '[b]erth daemon') && \
+         timeout 60 sh -c 'while pidof -q berth; do sleep 0.1; done'",
+    )
 }
