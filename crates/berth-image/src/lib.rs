@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod blobs;
 pub mod builtin;
+pub mod copy;
 pub mod documents;
 pub mod error;
 pub mod inspect;

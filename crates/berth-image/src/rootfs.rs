@@ -182,7 +182,10 @@ pub fn rootfs_file(rootfs: &Overlay, path: &str, limit: u64) -> Result<Option<Ve
 }
 
 /// Bytes of all files beneath a directory, each once however many names it has, without directories.
-fn tree_size(path: &Path) -> Result<u64> {
+///
+/// # Errors
+/// When the directory itself cannot be read; what goes while this runs is left out.
+pub fn tree_size(path: &Path) -> Result<u64> {
     let attempt = || format!("measure {}", path.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut seen = HashSet::new();

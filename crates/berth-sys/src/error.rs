@@ -87,6 +87,12 @@ impl Error {
     pub fn with_attempt(self, attempt: impl Into<String>) -> Self {
         Self::new(attempt, self.source)
     }
+
+    /// The cause alone.
+    #[must_use]
+    pub fn into_cause(self) -> io::Error {
+        self.source
+    }
 }
 
 impl From<Error> for io::Error {

@@ -33,6 +33,7 @@ use berth_types::Digest;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use adopt::copy_attributes;
+pub(crate) use tree::remove_recursively;
 pub use unpack::Unpacked;
 
 use crate::archive::ArchiveReader;
