@@ -86,7 +86,10 @@ pub use system_info::{
     Commit, IndexInfo, PluginsInfo, RegistryServiceConfig, RuntimeWithStatus, SwarmInfo, SystemInfo,
 };
 pub use version::{ApiVersion, ApiVersionError};
-pub use volume::VolumeListResponse;
+pub use volume::{
+    Volume, VolumeCopyRequest, VolumeCreateRequest, VolumeListResponse, VolumePruneReport,
+    VolumeUsageData,
+};
 
 /// Media type of an upgraded connection that carries raw bytes (a terminal).
 pub const MEDIA_TYPE_RAW_STREAM: &str = "application/vnd.docker.raw-stream";

@@ -24,6 +24,8 @@ wire! {
         create_mountpoint: bool = "CreateMountpoint" omitempty;
         read_only_non_recursive: bool = "ReadOnlyNonRecursive" omitempty;
         read_only_force_recursive: bool = "ReadOnlyForceRecursive" omitempty;
+        /// `uid:gid` who owns on the host what the container's user writes. Only Berth's engine knows it.
+        owner: String = "Owner" omitempty;
     }
 
     /// Options of a `volume` mount.

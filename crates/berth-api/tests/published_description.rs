@@ -174,6 +174,9 @@ fn every_published_property_is_known_with_its_type() {
         "AuthConfig" api::AuthConfig, missing [];
         "AuthResponse" api::AuthResponse, missing [];
         "Network" api::NetworkInspect, missing ["Peers"];
+        "Volume" api::Volume, missing ["ClusterVolume"];
+        "VolumeCreateRequest" api::VolumeCreateRequest, missing [];
+        "VolumeListResponse" api::VolumeListResponse, missing [];
         "NetworkInspect" api::NetworkInspect, missing ["Peers", "Services", "Status"];
         "IPAM" api::Ipam, missing [];
         "IPAMConfig" api::IpamConfig, missing [];

@@ -36,6 +36,9 @@ pub(crate) struct ConfigFile {
     /// Default format of `network ls`.
     #[serde(rename = "networksFormat")]
     pub(crate) networks_format: String,
+    /// Default format of `volume ls`.
+    #[serde(rename = "volumesFormat")]
+    pub(crate) volumes_format: String,
     /// Filters of every prune.
     #[serde(rename = "pruneFilters")]
     pub(crate) prune_filters: Vec<String>,

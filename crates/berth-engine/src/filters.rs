@@ -135,3 +135,23 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Filters {
         filters
     }
 }
+
+/// `name` is a part of the container's name; `^` and `$` bind it to the ends, as in the expressions Docker
+/// takes here.
+pub(crate) fn name_matches(name: &str, pattern: &str) -> bool {
+    let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
+    let (start, pattern) = match pattern.strip_prefix("^/").or(pattern.strip_prefix('^')) {
+        Some(rest) => (true, rest),
+        None => (false, pattern),
+    };
+    let (end, pattern) = match pattern.strip_suffix('$') {
+        Some(rest) => (true, rest),
+        None => (false, pattern),
+    };
+    match (start, end) {
+        (true, true) => name == pattern,
+        (true, false) => name.starts_with(pattern),
+        (false, true) => name.ends_with(pattern),
+        (false, false) => name.contains(pattern),
+    }
+}

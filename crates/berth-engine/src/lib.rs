@@ -19,6 +19,7 @@ mod opening;
 mod random;
 pub mod records;
 pub mod system;
+pub mod volumes;
 
 pub use config::Config;
 pub use containers::Containers;
@@ -30,6 +31,7 @@ pub use images::Images;
 pub use networks::Networks;
 pub use opening::Closing;
 pub use system::System;
+pub use volumes::Volumes;
 
 /// The services, one field each. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,6 +42,8 @@ pub struct Engine {
     pub execs: Execs,
     /// Networks.
     pub networks: Networks,
+    /// Volumes.
+    pub volumes: Volumes,
     /// Images.
     pub images: Images,
     /// What happened.

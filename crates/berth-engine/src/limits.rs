@@ -105,3 +105,12 @@ pub const NETWORK_CALLS_AT_ONCE: usize = 4;
 pub const PORT_ATTEMPTS: usize = 64;
 /// Bytes of the file that says what a run has in networks.
 pub const RUN_NETWORK: u64 = 4 * 1024 * 1024;
+
+/// Bytes in a volume's name: what a file's name may have (255), less the prefix of one that is made or removed.
+pub const VOLUME_NAME_MAX: usize = 240;
+/// Volumes of one engine.
+pub const VOLUMES_MAX: usize = 65_536;
+/// Mounts that may lie over each other on one volume before unmounting it is given up.
+pub const STACKED_MOUNTS: usize = 64;
+/// Work on volumes that blocks, at once.
+pub const VOLUME_CALLS_AT_ONCE: usize = 8;

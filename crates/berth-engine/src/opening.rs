@@ -24,6 +24,8 @@ use crate::networks::Networks;
 use crate::random;
 use crate::records::Records;
 use crate::system::{HostFeatures, Roots, System};
+use crate::volumes::Volumes;
+use crate::volumes::local::LocalDriver;
 use crate::{Engine, host};
 
 /// Name of the fact that keeps the data root's id.
@@ -61,11 +63,20 @@ impl Engine {
         let index = Index::default();
         let host = Arc::new(Host::new(config, features, id));
         let networks = Networks::open(records.clone(), events.clone(), Arc::clone(&host)).await?;
+        let driver = LocalDriver::open_at(host.data_root().join("volumes"), images.clone())?;
+        let volumes = Volumes::open(
+            records.clone(),
+            events.clone(),
+            images.clone(),
+            Arc::new(driver),
+        )
+        .await?;
         let launcher = Arc::new(Monitors::new(
             Arc::clone(&host),
             images.clone(),
             index.clone(),
             networks.clone(),
+            volumes.clone(),
         )?);
         let environment = Environment {
             records: records.clone(),
@@ -76,9 +87,10 @@ impl Engine {
             host: Arc::clone(&host),
             networks: networks.clone(),
         };
-        let containers = Containers::new(environment.clone(), images.clone());
-        let handles = recover(&containers, &records, &index).await?;
+        let containers = Containers::new(environment.clone(), images.clone(), volumes.clone());
+        let handles = recover(&containers, &records, &index, &volumes).await?;
         networks.settle().await;
+        volumes.settle().await;
         sweep(&host, &images, &index).await;
         for handle in handles {
             // The owner is idle now; there is room for one message.
@@ -92,10 +104,18 @@ impl Engine {
         for handle in index.all() {
             networks.expect(handle.view().networks.keys());
         }
-        let system = System::new(host, index, images, events.clone(), containers.clone());
+        let system = System::new(
+            host,
+            index,
+            images,
+            events.clone(),
+            containers.clone(),
+            volumes.clone(),
+        );
         Ok(Self {
             containers,
             networks,
+            volumes,
             execs: Execs::new(environment),
             images: services,
             events,
@@ -167,6 +187,7 @@ async fn recover(
     containers: &Containers,
     records: &Records,
     index: &Index,
+    volumes: &Volumes,
 ) -> Result<Vec<ContainerHandle>, EngineError> {
     let (found, damaged) = records.load()?;
     for (key, error) in damaged {
@@ -174,6 +195,12 @@ async fn recover(
         tracing::error!(container = key, %error, "a container's record cannot be read and is left out");
     }
     let mut handles = Vec::with_capacity(found.len());
+    for record in &found {
+        // Before any of them goes on with a removal that takes its volumes along.
+        let held = record.spec.volumes();
+        let held: Vec<(String, bool)> = held.map(|(v, w)| (v.name.clone(), w)).collect();
+        volumes.hold(&record.id, &held);
+    }
     for record in found {
         // Whoever asked for the removal may have been told that it is done, and may have used the name again.
         if matches!(record.phase, Phase::Removing { .. }) {

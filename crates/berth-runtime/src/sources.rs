@@ -168,13 +168,17 @@ pub(crate) fn finish_mount(
         })
     };
     if let (Some(map), Some(namespace)) = (&step.id_map, user_namespace) {
-        change(
-            map.recursive,
-            &AttributeChange {
-                user_namespace: Some(namespace.as_fd()),
-                ..AttributeChange::default()
-            },
-        )?;
+        let mapped = AttributeChange {
+            user_namespace: Some(namespace.as_fd()),
+            ..AttributeChange::default()
+        };
+        // mount_setattr(2), EINVAL: the file system does not do this, or the mount is mapped already.
+        mount::set_attributes(mount, map.recursive, &mapped).map_err(|error| {
+            error.with_attempt(format!(
+                "map the owners of files on the mount on {} in the container (its file system has to allow that)",
+                step.destination.display()
+            ))
+        })?;
     }
     let own = step.attributes;
     let (first, rest) = match step.propagation.split_first() {

@@ -27,6 +27,10 @@ impl Failure {
         Failure::new(StatusCode::NOT_FOUND, message)
     }
 
+    pub(crate) fn unavailable(message: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
     pub(crate) fn not_implemented(message: impl Into<String>) -> Failure {
         Failure::new(StatusCode::NOT_IMPLEMENTED, message)
     }

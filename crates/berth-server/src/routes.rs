@@ -84,9 +84,16 @@ static ROUTES: &[Route] = routes! {
     POST "/networks/{}/disconnect" networks::disconnect;
 
     GET "/berth/ports" networks::exposures;
+    POST "/berth/volumes/{}/clone" volumes::clone;
+    POST "/berth/volumes/{}/snapshot" volumes::snapshot;
+    POST "/berth/volumes/{}/rename" volumes::rename;
 
     GET "/volumes" volumes::list;
+    POST "/volumes/create" volumes::create;
+    POST "/volumes/prune" volumes::prune;
     GET "/volumes/{}" volumes::inspect;
+    PUT "/volumes/{}" volumes::update;
+    DELETE "/volumes/{}" volumes::remove;
 };
 
 /// Routes of Docker's that are not offered: a client is told so by name, instead of being told that
@@ -146,10 +153,6 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
         "/distribution/{..}/json",
         "asking registries for manifests",
     ),
-    (Method::POST, "/volumes/create", "volumes"),
-    (Method::POST, "/volumes/prune", "volumes"),
-    (Method::PUT, "/volumes/{}", "volumes"),
-    (Method::DELETE, "/volumes/{}", "volumes"),
 ];
 
 /// Finds the handler of each request.

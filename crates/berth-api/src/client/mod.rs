@@ -14,6 +14,7 @@ mod images;
 mod networks;
 mod stream;
 mod system;
+mod volumes;
 
 pub use containers::{
     AttachOptions, ContainerListOptions, ContainerRemoveOptions, ContainerWaiting, LogsOptions,

@@ -24,6 +24,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) directory: &'a Path,
     /// The engine's socket.
     pub(crate) socket: &'a str,
+    /// User and group of whoever calls the client, as `uid:gid`.
+    pub(crate) caller: String,
     /// Proxy variables new containers get.
     pub(crate) proxies: Vec<(&'a str, &'a str)>,
 }
@@ -64,7 +66,11 @@ pub(crate) fn build(
             "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
         ));
     }
-    let (binds, volumes) = binds(parsed, surroundings.directory)?;
+    let Volumes {
+        binds,
+        owned,
+        volumes,
+    } = volumes(parsed, surroundings.directory)?;
     let ports = port::all(&parsed.list("publish"), &parsed.list("expose"))?;
     let (devices, cdi) = devices(parsed)?;
     let (env, labels) = variables_and_labels(parsed, surroundings)?;
@@ -99,6 +105,12 @@ pub(crate) fn build(
         .iter()
         .map(|text| mount::parse(text, surroundings.directory))
         .collect::<Result<Vec<Mount>, _>>()?;
+    mounts.extend(owned);
+    for bind in mounts.iter_mut().filter_map(|m| m.bind_options.as_mut()) {
+        if bind.owner == mount::CALLER {
+            bind.owner.clone_from(&surroundings.caller);
+        }
+    }
     if parsed.switch("use-api-socket") {
         mounts.push(api_socket(surroundings.socket));
     }
@@ -215,21 +227,27 @@ fn identity(parsed: &Parsed) -> ContainerConfig {
     }
 }
 
-fn binds(
-    parsed: &Parsed,
-    directory: &Path,
-) -> Result<(Vec<String>, BTreeMap<String, EmptyObject>), String> {
-    let (mut binds, mut volumes) = (Vec::new(), BTreeMap::new());
+/// What all `-v` mean together.
+#[derive(Default)]
+struct Volumes {
+    binds: Vec<String>,
+    owned: Vec<Mount>,
+    volumes: BTreeMap<String, EmptyObject>,
+}
+
+fn volumes(parsed: &Parsed, directory: &Path) -> Result<Volumes, String> {
+    let mut found = Volumes::default();
     for text in parsed.list("volume") {
         match volume::parse(&text, directory)? {
-            volume::Volume::Bind(bind) if binds.contains(&bind) => {}
-            volume::Volume::Bind(bind) => binds.push(bind),
+            volume::Volume::Bind(bind) if found.binds.contains(&bind) => {}
+            volume::Volume::Bind(bind) => found.binds.push(bind),
+            volume::Volume::Owned(mount) => found.owned.push(*mount),
             volume::Volume::Anonymous(target) => {
-                volumes.insert(target, EmptyObject);
+                found.volumes.insert(target, EmptyObject);
             }
         }
     }
-    Ok((binds, volumes))
+    Ok(found)
 }
 
 fn tmpfs(parsed: &Parsed) -> BTreeMap<String, String> {

@@ -85,6 +85,7 @@ pub(crate) fn request(
         socket: &socket,
         look_up: &|name| std::env::var(name).ok(),
         directory: &directory,
+        caller: caller(|name| std::env::var(name).ok()),
         proxies: proxies
             .map(|proxies| proxies.variables())
             .unwrap_or_default(),
@@ -96,6 +97,20 @@ pub(crate) fn request(
         host_config.console_size = [height, width];
     }
     Ok(body)
+}
+
+/// Who calls: with sudo, whoever called that.
+fn caller(look_up: impl Fn(&str) -> Option<String>) -> String {
+    let own = (rustix::process::getuid(), rustix::process::getgid());
+    let by_sudo = || {
+        let id = |name: &str| look_up(name)?.parse::<u32>().ok();
+        Some((id("SUDO_UID")?, id("SUDO_GID")?))
+    };
+    let (uid, gid) = match by_sudo() {
+        Some(caller) if own.0.is_root() => caller,
+        _ => (own.0.as_raw(), own.1.as_raw()),
+    };
+    format!("{uid}:{gid}")
 }
 
 /// Path of the engine's socket, for `--use-api-socket`.

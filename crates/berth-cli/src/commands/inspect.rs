@@ -16,14 +16,14 @@ pub(crate) const ANY: Spec = Spec {
     names: &["inspect"],
     top: &[],
     usage: "[OPTIONS] NAME|ID [NAME|ID...]",
-    about: "Show everything known of containers, images and networks",
+    about: "Show everything known of containers, images, networks and volumes",
     flags: || {
         vec![
             format_flag(),
             Flag::switch("size", "Show sizes on disk, if it is a container").short('s'),
             Flag::text(
                 "type",
-                "Look only for this type: container, image or network",
+                "Look only for this type: container, image, network or volume",
             ),
         ]
     },
@@ -77,6 +77,16 @@ pub(crate) const NETWORK: Spec = Spec {
     ..ANY
 };
 
+pub(crate) const VOLUME: Spec = Spec {
+    group: "volume",
+    names: &["inspect"],
+    usage: "[OPTIONS] VOLUME [VOLUME...]",
+    about: "Show everything known of volumes",
+    flags: || vec![format_flag()],
+    run: |session, parsed| show(session, parsed, &[Kind::Volume], &Wanted::default()),
+    ..ANY
+};
+
 fn format_flag() -> Flag {
     Flag::text("format", "Format with 'json' or a Go template").short('f')
 }
@@ -87,6 +97,7 @@ enum Kind {
     Container,
     Image,
     Network,
+    Volume,
 }
 
 fn container(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
@@ -103,18 +114,19 @@ fn image(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
 
 fn any(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     let kinds: &[Kind] = match parsed.text("type") {
-        "" if !parsed.given("type") => &[Kind::Container, Kind::Image, Kind::Network],
+        "" if !parsed.given("type") => &[Kind::Container, Kind::Image, Kind::Network, Kind::Volume],
         "container" => &[Kind::Container],
         "image" => &[Kind::Image],
         "network" => &[Kind::Network],
+        "volume" => &[Kind::Volume],
         "" => {
             return Err(Failure::new(
-                "type is empty: must be one of \"container\", \"image\" or \"network\"",
+                "type is empty: must be one of \"container\", \"image\", \"network\" or \"volume\"",
             ));
         }
         other => {
             return Err(Failure::new(format!(
-                "unknown type: \"{other}\": must be one of \"container\", \"image\" or \"network\""
+                "unknown type: \"{other}\": must be one of \"container\", \"image\", \"network\" or \"volume\""
             )));
         }
     };
@@ -154,6 +166,7 @@ async fn find(
             client.image_inspect_raw(name, platform).await
         }
         Kind::Network => client.network_inspect_raw(name, wanted.verbose).await,
+        Kind::Volume => client.volume_inspect_raw(name).await,
     }
 }
 

@@ -42,6 +42,11 @@ mod tag;
 mod top;
 mod update;
 mod version;
+mod volume_copy;
+mod volume_create;
+mod volume_ls;
+mod volume_rm;
+mod volume_update;
 mod wait;
 
 /// How many operands a command takes.
@@ -61,7 +66,7 @@ pub(crate) enum Arity {
 
 /// A command.
 pub(crate) struct Spec {
-    /// The group it belongs to (`container`, `image`, `network`, `system`); empty for none.
+    /// The group it belongs to (`container`, `image`, `network`, `volume`, `system`); empty for none.
     pub(crate) group: &'static str,
     /// Its name in the group, then its other names there.
     pub(crate) names: &'static [&'static str],
@@ -102,6 +107,10 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "network",
         about: "Make, join and look after networks",
+    },
+    Group {
+        name: "volume",
+        about: "Make, look after and copy volumes",
     },
     Group {
         name: "system",
@@ -148,6 +157,15 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &network_ls::SPEC,
     &prune::NETWORK,
     &network_rm::SPEC,
+    &volume_copy::CLONE,
+    &volume_create::SPEC,
+    &inspect::VOLUME,
+    &volume_ls::SPEC,
+    &prune::VOLUME,
+    &volume_copy::RENAME,
+    &volume_rm::SPEC,
+    &volume_copy::SNAPSHOT,
+    &volume_update::SPEC,
     &inspect::ANY,
     &events::SPEC,
     &info::SPEC,

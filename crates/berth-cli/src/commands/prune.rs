@@ -1,4 +1,4 @@
-//! `container prune`, `image prune`, `network prune` and `system prune`: away with what is not used.
+//! `container prune`, `image prune`, `network prune`, `volume prune` and `system prune`: away with what is not used.
 
 use std::io::BufRead;
 
@@ -44,6 +44,20 @@ pub(crate) const NETWORK: Spec = Spec {
     ..CONTAINER
 };
 
+pub(crate) const VOLUME: Spec = Spec {
+    group: "volume",
+    about: "Remove volumes that no container uses",
+    flags: || {
+        vec![
+            Flag::switch("all", "Remove those with a name too").short('a'),
+            filter::flag("Remove only what matches (\"label=<label>\")"),
+            force(),
+        ]
+    },
+    run: |session, parsed| prune(session, parsed, Kind::Volume),
+    ..CONTAINER
+};
+
 pub(crate) const SYSTEM: Spec = Spec {
     group: "system",
     about: "Remove everything that is not used",
@@ -72,6 +86,7 @@ const fn force() -> Flag {
 enum Kind {
     Container,
     Network,
+    Volume,
     Image,
 }
 
@@ -81,6 +96,7 @@ impl Kind {
         match (self, all) {
             (Kind::Container, _) => "all stopped containers",
             (Kind::Network, _) => "all networks not used by at least one container",
+            (Kind::Volume, _) => "all anonymous volumes not used by at least one container",
             (Kind::Image, false) => "all dangling images",
             (Kind::Image, true) => "all images without at least one container associated to them",
         }
@@ -128,9 +144,11 @@ fn filters(session: &Session, parsed: &Parsed) -> Result<Filters, Failure> {
 }
 
 fn prune(session: &Session, parsed: &Parsed, kind: Kind) -> Result<(), Failure> {
-    let all = kind == Kind::Image && parsed.switch("all");
+    let all = matches!(kind, Kind::Image | Kind::Volume) && parsed.switch("all");
     let filters = filters(session, parsed)?;
     let what = match kind {
+        Kind::Volume if all => "all local volumes not used by at least one container",
+        Kind::Volume => "anonymous local volumes not used by at least one container",
         // Docker's words for networks alone differ from those it has for them among others.
         Kind::Network => "all custom networks not used by at least one container",
         kind => kind.words(all),
@@ -178,6 +196,15 @@ async fn carry_out(
             let report = client.network_prune(filters).await.map_err(failed)?;
             ("Networks", report.networks_deleted.unwrap_or_default(), 0)
         }
+        Kind::Volume => {
+            let mut filters = filters.clone();
+            if all {
+                filters.add("all", "true");
+            }
+            let report = client.volume_prune(&filters).await.map_err(failed)?;
+            let names = report.volumes_deleted.unwrap_or_default();
+            ("Volumes", names, report.space_reclaimed)
+        }
         Kind::Image => {
             let mut filters = filters.clone();
             filters.add("dangling", if all { "false" } else { "true" });
@@ -198,17 +225,21 @@ async fn carry_out(
 }
 
 fn system(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
-    const KINDS: [Kind; 3] = [Kind::Container, Kind::Network, Kind::Image];
-    if parsed.switch("volumes") {
-        return Err(Failure::new(
-            "prune volumes: volumes are not available in this version",
-        ));
-    }
     let all = parsed.switch("all");
     let filters = filters(session, parsed)?;
+    let mut kinds = vec![Kind::Container, Kind::Network];
+    if parsed.switch("volumes") {
+        if !filters.values("until").is_empty() {
+            return Err(Failure::new(
+                "ERROR: The \"until\" filter is not supported with \"--volumes\"",
+            ));
+        }
+        kinds.push(Kind::Volume);
+    }
+    kinds.push(Kind::Image);
     if !parsed.switch("force") {
         let mut question = "WARNING! This will remove:\n".to_owned();
-        for kind in KINDS {
+        for kind in &kinds {
             question.push_str(&format!("  - {}\n", kind.words(all)));
         }
         let mut shown: Vec<String> = ["label", "label!", "until"]
@@ -232,7 +263,9 @@ fn system(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     session.block_on(async {
         let client = session.client()?;
         let mut reclaimed = 0;
-        for kind in KINDS {
+        for kind in kinds {
+            // Images without a name and with one; of volumes those that nobody named.
+            let all = all && kind != Kind::Volume;
             let gone = carry_out(session, &client, kind, all, &filters).await?;
             reclaimed += gone.reclaimed;
             if !gone.text.is_empty() {

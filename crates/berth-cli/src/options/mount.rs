@@ -89,6 +89,7 @@ fn set(
                 ));
             }
         },
+        "owner" => bind(mount).owner = owner(value)?,
         "bind-create-src" => bind(mount).create_mountpoint = switch(key, given)?,
         "volume-subpath" => volume_options(mount).subpath = value.to_owned(),
         "volume-nocopy" => volume_options(mount).no_copy = switch(key, given)?,
@@ -139,6 +140,24 @@ fn set(
     }
     Ok(())
 }
+
+/// Who owns on the host what the container's user writes: `caller`, or `uid:gid`.
+pub(crate) fn owner(value: &str) -> Result<String, String> {
+    let numbers = value.split_once(':').is_some_and(|(uid, gid)| {
+        [uid, gid]
+            .iter()
+            .all(|id| id.parse::<u32>().is_ok_and(|id| id != u32::MAX))
+    });
+    if value == CALLER || numbers {
+        return Ok(value.to_owned());
+    }
+    Err(format!(
+        "invalid value for owner: {value} (must be \"caller\" or uid:gid)"
+    ))
+}
+
+/// Stands for whoever calls the client, until the request is sent.
+pub(crate) const CALLER: &str = "caller";
 
 fn bind(mount: &mut Mount) -> &mut BindOptions {
     mount.bind_options.get_or_insert_with(BindOptions::default)
@@ -246,6 +265,18 @@ mod tests {
             (
                 "type=image,src=i,dst=/t,image-subpath=x",
                 r#"{"Type":"image","Source":"i","Target":"/t","ImageOptions":{"Subpath":"x"}}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,owner=caller",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"Owner":"caller"}}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,owner=me",
+                "invalid value for owner: me (must be \"caller\" or uid:gid)",
+            ),
+            (
+                "src=a,dst=/b,owner=1:2",
+                "cannot mix 'bind-*' options with mount type 'volume'",
             ),
             ("type=bind", "target is required"),
             ("", "value is empty"),

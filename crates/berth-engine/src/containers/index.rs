@@ -210,6 +210,11 @@ impl Index {
         self.read().handles.values().cloned().collect()
     }
 
+    /// Containers that are gone for everyone, and of which something may be left.
+    pub(crate) fn vanishing(&self) -> Vec<ContainerHandle> {
+        self.read().vanishing.values().cloned().collect()
+    }
+
     /// The ids of all containers of which something may be left, the hidden ones as well.
     #[must_use]
     pub fn ids(&self) -> Vec<ContainerId> {

@@ -8,7 +8,7 @@ use super::requests::ListOptions;
 use super::view::ContainerView;
 use crate::clock;
 use crate::error::EngineError;
-use crate::filters::Filters;
+use crate::filters::{Filters, name_matches};
 use berth_types::Timestamp;
 
 const ACCEPTED: &[&str] = &[
@@ -129,35 +129,16 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
             })
         })
         && filters.any("volume", |v| {
-            view.spec
-                .mounts
-                .iter()
-                .any(|m| m.target == v || m.source == v)
+            view.spec.mounts.iter().any(|m| match &m.volume {
+                // Where its directory is, is no name of a volume.
+                Some(volume) => m.target == v || volume.name == v,
+                None => m.target == v || m.source == v,
+            })
         })
         && filters.any("expose", |v| port_matches(config.exposed_ports.iter(), v))
         && filters.any("publish", |v| {
             port_matches(view.spec.host.port_bindings.keys(), v)
         })
-}
-
-/// `name` is a part of the container's name; `^` and `$` bind it to the ends, as in the expressions Docker
-/// takes here.
-fn name_matches(name: &str, pattern: &str) -> bool {
-    let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
-    let (start, pattern) = match pattern.strip_prefix("^/").or(pattern.strip_prefix('^')) {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    let (end, pattern) = match pattern.strip_suffix('$') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    match (start, end) {
-        (true, true) => name == pattern,
-        (true, false) => name.starts_with(pattern),
-        (false, true) => name.ends_with(pattern),
-        (false, false) => name.contains(pattern),
-    }
 }
 
 /// `port`, `port/protocol` or `first-last[/protocol]`.

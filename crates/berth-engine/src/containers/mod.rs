@@ -21,6 +21,7 @@ pub mod merge;
 #[cfg(test)]
 mod model_tests;
 pub mod monitors;
+mod mounts;
 pub mod names;
 pub mod networking;
 pub mod oci;
@@ -42,6 +43,7 @@ pub mod top;
 mod update;
 pub mod verify;
 pub mod view;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -72,6 +74,7 @@ use crate::filters::Filters;
 use crate::limits;
 use crate::random;
 use crate::records::Ticket;
+use crate::volumes::Volumes;
 
 /// The service. Cheap to clone.
 ///
@@ -81,6 +84,7 @@ use crate::records::Ticket;
 pub struct Containers {
     environment: Environment,
     images: ImageStore,
+    volumes: Volumes,
 }
 
 /// A wait that has been registered; what it waits for cannot be missed any more.
@@ -109,10 +113,11 @@ fn defect(error: tokio::task::JoinError) -> EngineError {
 }
 
 impl Containers {
-    pub(crate) fn new(environment: Environment, images: ImageStore) -> Self {
+    pub(crate) fn new(environment: Environment, images: ImageStore, volumes: Volumes) -> Self {
         Self {
             environment,
             images,
+            volumes,
         }
     }
 
@@ -157,7 +162,12 @@ impl Containers {
             .await
             .map_err(defect)??;
         let platform_warning = source.1;
-        let (spec, mut warnings) = create::plan(&id, request, source.0, &config, &host.features)?;
+        let inherited = self.inherited(&request.host.volumes_from)?;
+        let create::Planned {
+            mut spec,
+            volumes,
+            mut warnings,
+        } = create::plan(&id, request, source.0, &config, &host.features, inherited)?;
         networking::ports_of(&spec.config, &spec.host)?;
         let attachments = networking::configure(
             &spec.config,
@@ -165,8 +175,9 @@ impl Containers {
             &spec.endpoints,
             &self.environment.networks,
         )?;
-        self.environment.networks.expect(attachments.keys());
         warnings.extend(platform_warning);
+        let volumes = self.prepare_volumes(&id, &mut spec, volumes).await?;
+        self.environment.networks.expect(attachments.keys());
         let mut record = ContainerRecord::new(
             id.clone(),
             reservation.name().to_owned(),
@@ -177,15 +188,20 @@ impl Containers {
         // Refused now rather than at the start.
         monitors::log_settings(&host, &record).map_err(EngineError::from)?;
         let records = &self.environment.records;
-        let ticket = records.insert(&record).await?;
+        let ticket = records.insert(&record, volumes.fresh()).await?;
         // One that removes itself is promised to nobody beyond the end of this daemon until it runs; whoever starts
-        // it is answered when this save is durable.
-        let unsaved = if record.spec.host.auto_remove && records.has_room() {
+        // it is answered when this save is durable. Volumes of its own are not found before they are on disk.
+        let alone = volumes.fresh().is_empty();
+        let unsaved = if record.spec.host.auto_remove && alone && records.has_room() {
             Some(ticket)
         } else {
             ticket.durable().await?;
             None
         };
+        if let Err(error) = volumes.keep().await {
+            // Its start does this again, and tells.
+            tracing::debug!(container = %id, error = %error.full_text(), "a volume has not got its name");
+        }
         reservation.keep();
         let handle = self.adopt(record.clone(), unsaved);
         self.environment.index.insert(handle);

@@ -268,7 +268,11 @@ fn run(acts: &[Act], seed: u32) {
                 Arc::make_mut(&mut record.spec).config.stop_timeout = Some(0);
                 let environment = life.environment.clone();
                 life.runtime.block_on(async {
-                    let ticket = environment.records.insert(&record).await.expect("saved");
+                    let ticket = environment
+                        .records
+                        .insert(&record, &[])
+                        .await
+                        .expect("saved");
                     ticket.durable().await.expect("durable");
                     environment
                         .index

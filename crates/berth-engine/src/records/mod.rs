@@ -21,6 +21,7 @@ use crate::containers::record::ContainerRecord;
 use crate::error::EngineError;
 use crate::limits;
 use crate::networks::NetworkRecord;
+use crate::volumes::VolumeRecord;
 
 pub use schema::{SCHEMA, SchemaError};
 pub use writer::Ticket;
@@ -28,6 +29,7 @@ use writer::{Change, Writer};
 
 const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
 const NETWORKS: TableDefinition<&str, &[u8]> = TableDefinition::new("networks");
+const VOLUMES: TableDefinition<&str, &[u8]> = TableDefinition::new("volumes");
 const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("engine");
 
 /// Bytes of pages kept in memory: records are read once, at the start.
@@ -99,12 +101,21 @@ impl Records {
         writer::has_room(&self.path)
     }
 
-    /// Hands a container's first record over for writing.
+    /// Hands a container's first record over for writing, with those of the volumes that are made with it: they
+    /// become durable together or not at all.
     ///
     /// # Errors
     /// When the records are closed.
-    pub async fn insert(&self, record: &ContainerRecord) -> Result<Ticket, EngineError> {
-        self.submit(record, true).await
+    pub async fn insert(
+        &self,
+        record: &ContainerRecord,
+        volumes: &[Arc<VolumeRecord>],
+    ) -> Result<Ticket, EngineError> {
+        let mut changes = vec![container_change(record, true)?];
+        for volume in volumes {
+            changes.push(volume_change(volume)?);
+        }
+        self.writer.submit_all(changes).await
     }
 
     /// Hands a container's changed record over for writing. Waits only when the writer is far behind.
@@ -112,20 +123,7 @@ impl Records {
     /// # Errors
     /// When the records are closed.
     pub async fn save(&self, record: &ContainerRecord) -> Result<Ticket, EngineError> {
-        self.submit(record, false).await
-    }
-
-    async fn submit(&self, record: &ContainerRecord, new: bool) -> Result<Ticket, EngineError> {
-        let value = schema::encode(record)
-            .map_err(|e| failed(format!("write the record of container {}", record.id), e))?;
-        self.writer
-            .submit(Change {
-                table: CONTAINERS,
-                key: record.id.as_str().into(),
-                value: Some(value),
-                new,
-            })
-            .await
+        self.writer.submit(container_change(record, false)?).await
     }
 
     /// Hands the removal of a container's record over.
@@ -195,6 +193,50 @@ impl Records {
         )
     }
 
+    /// Hands a volume's first record over for writing.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn insert_volume(&self, record: &VolumeRecord) -> Result<Ticket, EngineError> {
+        self.writer.submit(volume_change(record)?).await
+    }
+
+    /// Hands a volume's record under a new name over: the old one goes in the same moment.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn rename_volume(
+        &self,
+        former: &str,
+        record: &VolumeRecord,
+    ) -> Result<Ticket, EngineError> {
+        let mut change = volume_change(record)?;
+        // It takes no more room than before.
+        change.new = false;
+        let changes = vec![volume_removal(former), change];
+        self.writer.submit_all(changes).await
+    }
+
+    /// Hands the removal of a volume's record over.
+    ///
+    /// # Errors
+    /// When the records are closed.
+    pub async fn remove_volume(&self, name: &str) -> Result<Ticket, EngineError> {
+        self.writer.submit(volume_removal(name)).await
+    }
+
+    /// Every volume's record. Records that cannot be read are named, not dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn volumes(&self) -> Result<Loaded<VolumeRecord>, EngineError> {
+        self.all(
+            VOLUMES,
+            "read the records of volumes",
+            schema::decode_volume,
+        )
+    }
+
     fn all<T>(
         &self,
         table: TableDefinition<'static, &'static str, &'static [u8]>,
@@ -254,6 +296,37 @@ impl Records {
     /// Writes what is waiting and ends the writer.
     pub async fn close(&self) {
         self.writer.close().await;
+    }
+}
+
+fn container_change(record: &ContainerRecord, new: bool) -> Result<Change, EngineError> {
+    let value = schema::encode(record)
+        .map_err(|e| failed(format!("write the record of container {}", record.id), e))?;
+    Ok(Change {
+        table: CONTAINERS,
+        key: record.id.as_str().into(),
+        value: Some(value),
+        new,
+    })
+}
+
+fn volume_change(record: &VolumeRecord) -> Result<Change, EngineError> {
+    let value = schema::encode_volume(record)
+        .map_err(|e| failed(format!("write the record of volume {}", record.name), e))?;
+    Ok(Change {
+        table: VOLUMES,
+        key: record.name.as_str().into(),
+        value: Some(value),
+        new: true,
+    })
+}
+
+fn volume_removal(name: &str) -> Change {
+    Change {
+        table: VOLUMES,
+        key: name.into(),
+        value: None,
+        new: false,
     }
 }
 

@@ -9,12 +9,16 @@ use serde_json::Value;
 use super::check_size;
 use crate::containers::record::ContainerRecord;
 use crate::networks::NetworkRecord;
+use crate::volumes::VolumeRecord;
 
 /// The schema of containers written today.
 pub const SCHEMA: u32 = 2;
 
 /// The schema of networks written today.
 const NETWORK_SCHEMA: u32 = 1;
+
+/// The schema of volumes written today.
+const VOLUME_SCHEMA: u32 = 1;
 
 /// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,10 @@ pub(super) fn encode_network(record: &NetworkRecord) -> Result<Vec<u8>, SchemaEr
     write(NETWORK_SCHEMA, record)
 }
 
+pub(super) fn encode_volume(record: &VolumeRecord) -> Result<Vec<u8>, SchemaError> {
+    write(VOLUME_SCHEMA, record)
+}
+
 fn write<T: Serialize>(schema: u32, record: &T) -> Result<Vec<u8>, SchemaError> {
     let bytes = serde_json::to_vec(&Outgoing { schema, record }).map_err(SchemaError::Damaged)?;
     check_size(bytes.len())?;
@@ -73,6 +81,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ContainerRecord, SchemaError> {
 pub(super) fn decode_network(bytes: &[u8]) -> Result<NetworkRecord, SchemaError> {
     // Schema 1 is the first, so there is nothing to lift yet.
     let (_, record) = read(bytes, NETWORK_SCHEMA)?;
+    serde_json::from_value(record).map_err(SchemaError::Damaged)
+}
+
+pub(super) fn decode_volume(bytes: &[u8]) -> Result<VolumeRecord, SchemaError> {
+    // Schema 1 is the first, so there is nothing to lift yet.
+    let (_, record) = read(bytes, VOLUME_SCHEMA)?;
     serde_json::from_value(record).map_err(SchemaError::Damaged)
 }
 

@@ -12,7 +12,7 @@ async fn what_was_saved_is_there_after_reopening() {
     let records = open(&directory);
     let mut wanted: Vec<ContainerRecord> = (0..20).map(|n| record(n, "web")).collect();
     for record in &wanted {
-        let ticket = records.insert(record).await.expect("saved");
+        let ticket = records.insert(record, &[]).await.expect("saved");
         ticket.durable().await.expect("durable");
     }
     let gone = wanted.remove(3);

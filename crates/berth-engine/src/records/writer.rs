@@ -38,7 +38,8 @@ pub(super) struct Change {
     pub(super) new: bool,
 }
 
-type Entry = (Change, oneshot::Sender<Result<(), WriteError>>);
+/// Changes that are written together or not at all, and who waits for that.
+type Entry = (Vec<Change>, oneshot::Sender<Result<(), WriteError>>);
 
 pub(super) struct Writer {
     sender: Mutex<Option<mpsc::Sender<Entry>>>,
@@ -86,6 +87,11 @@ impl Writer {
     }
 
     pub(super) async fn submit(&self, change: Change) -> Result<Ticket, EngineError> {
+        self.submit_all(vec![change]).await
+    }
+
+    /// Hands over changes that become durable together.
+    pub(super) async fn submit_all(&self, changes: Vec<Change>) -> Result<Ticket, EngineError> {
         let sender = self
             .sender
             .lock()
@@ -93,7 +99,7 @@ impl Writer {
             .clone()
             .ok_or_else(closed)?;
         let (reply, ticket) = oneshot::channel();
-        sender.send((change, reply)).await.map_err(|_| closed())?;
+        sender.send((changes, reply)).await.map_err(|_| closed())?;
         Ok(Ticket(ticket))
     }
 
@@ -125,9 +131,9 @@ fn write_all(database: &Database, mut receiver: mpsc::Receiver<Entry>, mut reser
                 Err(_) => break,
             }
         }
-        if batch.iter().any(|(change, _)| change.new) && !reserve.has_room() {
-            let (refused, rest): (Vec<Entry>, Vec<Entry>) =
-                batch.drain(..).partition(|(change, _)| change.new);
+        let is_new = |(changes, _): &Entry| changes.iter().any(|c| c.new);
+        if batch.iter().any(is_new) && !reserve.has_room() {
+            let (refused, rest): (Vec<Entry>, Vec<Entry>) = batch.drain(..).partition(is_new);
             for (_, reply) in refused {
                 let _ = reply.send(Err(WriteError::DiskFull {
                     path: reserve.path.display().to_string(),
@@ -150,7 +156,7 @@ fn write_all(database: &Database, mut receiver: mpsc::Receiver<Entry>, mut reser
 
 fn write(database: &Database, batch: &[Entry]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    for (change, _) in batch {
+    for change in batch.iter().flat_map(|(changes, _)| changes) {
         let mut table = transaction.open_table(change.table)?;
         match &change.value {
             Some(value) => {

@@ -20,6 +20,7 @@ use crate::containers::requests::ListOptions;
 use crate::error::EngineError;
 use crate::events::{EventKind, Events};
 use crate::host::Host;
+use crate::volumes::Volumes;
 
 pub use facts::{DiskUsage, SecurityFacts, SystemInfo, VersionFacts};
 pub use features::HostFeatures;
@@ -36,6 +37,7 @@ pub struct System {
     images: ImageStore,
     events: Events,
     containers: Containers,
+    volumes: Volumes,
 }
 
 impl System {
@@ -45,6 +47,7 @@ impl System {
         images: ImageStore,
         events: Events,
         containers: Containers,
+        volumes: Volumes,
     ) -> Self {
         Self {
             host,
@@ -52,6 +55,7 @@ impl System {
             images,
             events,
             containers,
+            volumes,
         }
     }
 
@@ -139,7 +143,7 @@ impl System {
             network_drivers: ["bridge", "host", "ipvlan", "macvlan", "null"]
                 .map(str::to_owned)
                 .to_vec(),
-            volume_drivers: Vec::new(),
+            volume_drivers: self.volumes.drivers(),
             cgroup_driver: "cgroupfs".to_owned(),
             cgroup_version: if features.cgroup_v2 { "2" } else { "1" }.to_owned(),
             memory_limit: features.controller("memory"),

@@ -16,6 +16,7 @@ pub(crate) mod state;
 pub(crate) mod stats;
 pub(crate) mod summary;
 pub(crate) mod system;
+pub(crate) mod volumes;
 
 use base64::Engine as _;
 use berth_api::{ExecInspect, ExecProcessConfig};

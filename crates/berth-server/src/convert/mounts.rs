@@ -29,6 +29,13 @@ pub(crate) fn to_engine(mount: Mount) -> Result<MountRequest, String> {
             format!("invalid mount config for type \"bind\": invalid propagation mode {shown:?}")
         })?),
     };
+    let owner = match bind.owner.as_str() {
+        "" => None,
+        text => Some(
+            text.parse()
+                .map_err(|why| format!("invalid mount config for type \"bind\": {why}"))?,
+        ),
+    };
     let image_subpath = mount.image_options.map(|options| options.subpath);
     Ok(MountRequest {
         kind,
@@ -42,6 +49,7 @@ pub(crate) fn to_engine(mount: Mount) -> Result<MountRequest, String> {
         create_mountpoint: bind.create_mountpoint,
         read_only_non_recursive: bind.read_only_non_recursive,
         read_only_force_recursive: bind.read_only_force_recursive,
+        owner,
         tmpfs: mount.tmpfs_options.map(|options| spec::TmpfsOptions {
             size: options.size_bytes,
             mode: options.mode,
@@ -71,6 +79,7 @@ pub(crate) fn from_engine(mount: &MountRequest) -> Mount {
         create_mountpoint: mount.create_mountpoint,
         read_only_non_recursive: mount.read_only_non_recursive,
         read_only_force_recursive: mount.read_only_force_recursive,
+        owner: mount.owner.map(|o| o.to_string()).unwrap_or_default(),
     };
     let is_volume = mount.kind == MountKind::Volume;
     let volume = VolumeOptions {
@@ -134,14 +143,16 @@ pub(crate) fn points(view: &ContainerView) -> Vec<MountPoint> {
                 (MountKind::Bind, None) => Propagation::RPrivate.as_str(),
                 _ => "",
             };
+            let volume = mount.volume.clone().unwrap_or_default();
             MountPoint {
                 kind: kind.to_owned(),
+                name: volume.name,
+                driver: volume.driver,
                 source: mount.source.clone(),
                 destination: mount.target.clone(),
                 mode: mount.mode.clone(),
                 rw: mount.writable,
                 propagation: propagation.to_owned(),
-                ..MountPoint::default()
             }
         })
         .collect();
@@ -161,6 +172,7 @@ mod tests {
     fn mounts_round_trip() {
         for text in [
             r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,"BindOptions":{"Propagation":"rslave","NonRecursive":true}}"#,
+            r#"{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"CreateMountpoint":true,"Owner":"7:8"}}"#,
             r#"{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":4096,"Mode":448}}"#,
             r#"{"Type":"volume","Source":"v","Target":"/v","VolumeOptions":{"NoCopy":true,"Subpath":"s","DriverConfig":{"Name":"d"}}}"#,
             r#"{"Type":"image","Source":"i","Target":"/i","ImageOptions":{"Subpath":"s"}}"#,

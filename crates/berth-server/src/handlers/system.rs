@@ -110,8 +110,16 @@ pub(crate) async fn disk_usage(engine: Arc<Engine>, request: Request) -> Answer 
         body.layers_size = convert::signed(usage.layers);
         body.images = Some(super::images::summaries(&engine, &request).await?);
     }
-    // There are no volumes and no build cache in this version; the lists are empty, not absent.
-    body.volumes = wanted[2].then(Vec::new);
+    if wanted[2] {
+        let usage = engine.volumes.usage().await?;
+        let volumes = usage.iter().map(convert::volumes::usage);
+        body.volumes = Some(
+            volumes
+                .filter_map(|volume| serde_json::to_value(volume).ok())
+                .collect(),
+        );
+    }
+    // There is no build cache in this version; the list is empty, not absent.
     body.build_cache = wanted[3].then(Vec::new);
     Ok(Reply::json(StatusCode::OK, &body))
 }

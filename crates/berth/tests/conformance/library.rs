@@ -1,9 +1,9 @@
-//! Docker's library for Python does all operations on networks.
+//! Docker's library for Python does all operations on networks and volumes.
 
 use berth_testkit::{Command, Daemon, Engine, Settings, needs};
 
-/// What the library is asked to do; it ends with an exception where an answer is not as promised.
-const SCRIPT: &str = include_str!("networks.py");
+/// What the library is asked to do; each ends with an exception where an answer is not as promised.
+const SCRIPTS: [&str; 2] = [include_str!("networks.py"), include_str!("volumes.py")];
 
 /// Takes the library from a virtual environment of the test's own where the host's Python lacks it.
 fn python(daemon: &Daemon) -> String {
@@ -36,12 +36,15 @@ fn library_on(engine: Engine) {
     };
     let daemon = Daemon::with(engine, settings);
     let socket = format!("unix://{}", daemon.socket().display());
-    Command::new(python(&daemon))
-        .args(["-c", SCRIPT])
-        .env("DOCKER_HOST", socket)
-        .run()
-        .ok()
-        .prints("done");
+    let python = python(&daemon);
+    for script in SCRIPTS {
+        Command::new(&python)
+            .args(["-c", script])
+            .env("DOCKER_HOST", &socket)
+            .run()
+            .ok()
+            .prints("done");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod security;
 mod streams;
 mod subject;
 mod terminals;
+mod volumes;
 
 /// One test per scenario in each of the three modules. A scenario that is not named here is dead
 /// code, which the lints refuse.
@@ -92,4 +93,11 @@ scenarios![
     terminals::resize_reaches_the_process,
     terminals::detach_and_attach_again,
     terminals::signals_are_passed_on,
+    volumes::volumes_are_made_listed_and_removed,
+    volumes::volumes_outlive_containers,
+    volumes::anonymous_volumes_go_with_their_container,
+    volumes::empty_volumes_get_what_the_image_has,
+    volumes::local_volumes_take_mount_options,
+    volumes::unused_volumes_are_pruned,
+    volumes::volume_events_are_told,
 ];

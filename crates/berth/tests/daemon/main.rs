@@ -11,3 +11,4 @@ mod isolation;
 mod networks;
 mod pull;
 mod survival;
+mod volumes;

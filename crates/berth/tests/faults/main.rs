@@ -2,3 +2,4 @@
 
 mod kill_daemon;
 mod load;
+mod volumes;

@@ -20,6 +20,7 @@ use crate::containers::networking;
 use crate::containers::record::ContainerRecord;
 use crate::containers::surroundings;
 use crate::networks::Joined;
+use crate::volumes::{MountAsk, MountSources};
 
 impl Monitors {
     pub(super) async fn launch(
@@ -28,7 +29,9 @@ impl Monitors {
         clients: &PendingClients,
     ) -> Result<Run, LaunchError> {
         let _place = self.launches.acquire().await;
-        let (mut request, joined) = self.prepare(record).await?;
+        // What it holds open is looked up by the monitor, which has done so when it answers.
+        let volumes = Arc::new(self.mount_volumes(record).await?);
+        let (mut request, joined) = self.prepare(record, &volumes).await?;
         // Those who wait are attached by the same message that makes the container and starts it.
         let mut replies = Vec::new();
         let mut attach = Vec::new();
@@ -43,6 +46,7 @@ impl Monitors {
             joined.map_or_else(LaunchDescriptors::default, |j| describe(&mut request, j));
         let launched = self.spares.launch(&request, descriptors, attach).await;
         self.spares.refill();
+        drop(volumes);
         let (handle, created) = match launched {
             Ok(launched) => launched,
             Err(error) => {
@@ -84,10 +88,28 @@ impl Monitors {
         })
     }
 
+    /// Mounts the container's volumes.
+    async fn mount_volumes(&self, record: &ContainerRecord) -> Result<MountSources, LaunchError> {
+        let mounts = record.spec.mounts.iter();
+        let asks = mounts
+            .filter_map(|point| {
+                let volume = point.volume.as_ref()?;
+                Some(MountAsk {
+                    volume: volume.name.clone(),
+                    target: point.target.clone(),
+                    subpath: volume.subpath.clone(),
+                    writable: point.writable,
+                })
+            })
+            .collect();
+        Ok(self.core.volumes.mount(&record.id, asks).await?)
+    }
+
     /// Makes directories, files and networks, the one beside the other.
     async fn prepare(
         &self,
         record: &ContainerRecord,
+        volumes: &Arc<MountSources>,
     ) -> Result<(LaunchRequest, Option<Joined>), LaunchError> {
         let networks = &self.core.networks;
         let config = self.core.host.config();
@@ -114,8 +136,8 @@ impl Monitors {
         if wants_bridge && config.network.host_gateway_ips.is_empty() {
             networks.ensure_default_bridge().await?;
         }
-        let for_work = record.clone();
-        let prepared = self.block(move |core| core.prepare(&for_work, &places));
+        let (for_work, volumes) = (record.clone(), Arc::clone(volumes));
+        let prepared = self.block(move |core| core.prepare(&for_work, &places, &volumes));
         let attached = async {
             match reservation {
                 Some(reservation) => networks.attach(reservation).await.map(Some),

@@ -34,6 +34,7 @@ use crate::error::EngineError;
 use crate::host::Host;
 use crate::limits;
 use crate::networks::{Networks, RunNetwork};
+use crate::volumes::Volumes;
 
 use facts::{exit_fact, translate};
 use preparing::Core;
@@ -81,6 +82,7 @@ impl Monitors {
         images: ImageStore,
         index: Index,
         networks: Networks,
+        volumes: Volumes,
     ) -> Result<Self, EngineError> {
         let config = host.config();
         let copies = config.data_root.join("executable");
@@ -98,6 +100,7 @@ impl Monitors {
                 index,
                 lookups: Lookups::default(),
                 networks,
+                volumes,
             }),
             _executable: executable,
             spares,
@@ -148,10 +151,20 @@ impl Monitors {
         }
         self.handles().remove(&id);
         let left = self.core.networks.leave(&id).await;
-        self.block(move |core| core.release_run(&id, &directory))
+        let of_core = id.clone();
+        self.block(move |core| core.release_run(&of_core, &directory))
             .await?;
-        Ok(left?)
+        // After all processes: a volume that is in use stays mounted behind its name.
+        let unmounted = self.core.volumes.unmount(&id, &volume_names(record)).await;
+        left?;
+        Ok(unmounted?)
     }
+}
+
+/// Names of the volumes a container mounts.
+fn volume_names(record: &ContainerRecord) -> Vec<String> {
+    let volumes = record.spec.volumes();
+    volumes.map(|(volume, _)| volume.name.clone()).collect()
 }
 
 /// Ends what runs under a monitor, and waits for the monitor to have cleaned up.
@@ -279,12 +292,22 @@ impl Launcher for Monitors {
     fn remove<'a>(
         &'a self,
         record: &'a ContainerRecord,
-        _volumes: bool,
+        volumes: bool,
     ) -> BoxFuture<'a, Result<(), LaunchError>> {
         async move {
             self.release_run(record).await?;
             let id = record.id.clone();
-            self.block(move |core| core.remove(&id)).await
+            self.block(move |core| core.remove(&id)).await?;
+            let own: Vec<String> = record
+                .spec
+                .volumes()
+                .filter(|(volume, _)| volumes && volume.own)
+                .map(|(volume, _)| volume.name.clone())
+                .collect();
+            let service = &self.core.volumes;
+            Ok(service
+                .let_go(&record.id, &volume_names(record), &own)
+                .await?)
         }
         .boxed()
     }
@@ -325,6 +348,8 @@ impl Launcher for Monitors {
                 let facts =
                     matches!(observation, Observation::Running { .. }).then(|| translate(&handle));
                 self.handles().insert(record.id.clone(), handle);
+                let names = volume_names(record);
+                self.core.volumes.adopt(&record.id, &names);
                 let network = self.adopt_network(record).await;
                 return Found {
                     observation,

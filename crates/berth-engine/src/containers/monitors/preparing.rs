@@ -20,6 +20,7 @@ use crate::containers::surroundings::{self, Lookups, failed};
 use crate::host::Host;
 use crate::limits;
 use crate::networks::{Networks, RunNetwork};
+use crate::volumes::{MountSources, Volumes};
 
 /// What blocking work needs.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(super) struct Core {
     pub(super) index: Index,
     pub(super) lookups: Lookups,
     pub(super) networks: Networks,
+    pub(super) volumes: Volumes,
 }
 
 /// Name of the file that says what a run has in networks; read by the next daemon.
@@ -40,6 +42,7 @@ impl Core {
         &self,
         record: &ContainerRecord,
         places: &Places,
+        volumes: &MountSources,
     ) -> Result<LaunchRequest, LaunchError> {
         let spec = &record.spec;
         let host = &self.host;
@@ -59,7 +62,7 @@ impl Core {
             berth_sys::fs::create_dir_all_mode(directory, mode)
                 .map_err(|e| failed("prepare the container's directories", e.kind(), &e))?;
         }
-        let prepared = self.prepare_run(record, rootfs, &run, places);
+        let prepared = self.prepare_run(record, rootfs, &run, places, volumes);
         if prepared.is_err() {
             // In reverse: nothing of the attempt is left.
             let _ = self.release_run(id, &run);
@@ -73,11 +76,23 @@ impl Core {
         rootfs: berth_sys::mount::overlay::Overlay,
         run: &Path,
         places: &Places,
+        volumes: &MountSources,
     ) -> Result<LaunchRequest, LaunchError> {
         let spec = &record.spec;
         let host = &self.host;
-        let around =
+        let mut around =
             surroundings::look_up(record, host, &self.index, &self.lookups, &rootfs, places)?;
+        around.volumes = volumes
+            .iter()
+            .map(|(target, source)| {
+                let source = oci::VolumeSource {
+                    path: source.path.clone(),
+                    options: source.options.clone(),
+                    recursive: source.recursive,
+                };
+                (target.clone(), source)
+            })
+            .collect();
         let document = oci::specification(record, &host.features, &around)?;
         let bytes = serde_json::to_vec(&document).map_err(|e| {
             failed(

@@ -64,6 +64,19 @@ pub struct Surroundings {
     pub seccomp: Option<LinuxSeccomp>,
     /// Program shown as [`INIT_PATH`], where an init process is wanted.
     pub init: Option<PathBuf>,
+    /// Where volumes are mounted from, by target.
+    pub volumes: HashMap<String, VolumeSource>,
+}
+
+/// Where a volume is mounted from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSource {
+    /// Path on the host.
+    pub path: PathBuf,
+    /// Mount options of the volume itself.
+    pub options: Vec<String>,
+    /// With what is mounted below it.
+    pub recursive: bool,
 }
 
 /// The configuration of a container's run.

@@ -1,10 +1,10 @@
 //! Everything that is mounted in a container, in order.
 
-use oci_spec::runtime::{Mount, MountBuilder};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount, MountBuilder};
 
 use super::{INIT_PATH, SecurityOptions, Surroundings, invalid};
 use crate::containers::record::ContainerRecord;
-use crate::containers::spec::{IpcMode, MountKind, MountPoint, Propagation};
+use crate::containers::spec::{IpcMode, MountKind, MountPoint, Owner, Propagation};
 use crate::error::EngineError;
 use crate::limits;
 use crate::system::HostFeatures;
@@ -57,7 +57,7 @@ pub(super) fn all(
     let mut sorted: Vec<&MountPoint> = own.iter().collect();
     sorted.sort_by_key(|m| m.target.matches('/').count());
     for point in sorted {
-        list.push(of_point(point, features)?);
+        list.push(of_point(point, features, surroundings)?);
     }
     if let Some(init) = &surroundings.init {
         list.push(mount(
@@ -146,9 +146,16 @@ fn defaults(
     Ok(list)
 }
 
-fn of_point(point: &MountPoint, features: &HostFeatures) -> Result<Mount, EngineError> {
+fn of_point(
+    point: &MountPoint,
+    features: &HostFeatures,
+    surroundings: &Surroundings,
+) -> Result<Mount, EngineError> {
     if point.kind == MountKind::Tmpfs {
         return mount(&point.target, "tmpfs", "tmpfs", point.tmpfs_options.clone());
+    }
+    if point.kind == MountKind::Volume {
+        return of_volume(point, surroundings);
     }
     let mut options = words(&[if point.non_recursive { "bind" } else { "rbind" }]);
     if !point.writable {
@@ -168,7 +175,91 @@ fn of_point(point: &MountPoint, features: &HostFeatures) -> Result<Mount, Engine
             .as_str()
             .to_owned(),
     );
-    mount(&point.target, "bind", &point.source, options)
+    match point.owner {
+        None => mount(&point.target, "bind", &point.source, options),
+        Some(owner) => owned(point, owner, options, features, surroundings),
+    }
+}
+
+/// A mount on which the container's user is the owner that was asked for: what that user writes belongs to the owner
+/// on the host, and the owner's files are the user's in the container.
+fn owned(
+    point: &MountPoint,
+    owner: Owner,
+    mut options: Vec<String>,
+    features: &HostFeatures,
+    surroundings: &Surroundings,
+) -> Result<Mount, EngineError> {
+    if features.kernel < (5, 12) {
+        return Err(EngineError::Invalid(format!(
+            "mount {}: this kernel cannot map owners of files on a mount (Linux 5.12 or newer can)",
+            point.target
+        )));
+    }
+    let account = &surroundings.account;
+    if (account.uid, account.gid) == (owner.uid, owner.gid) {
+        return mount(&point.target, "bind", &point.source, options);
+    }
+    options.push(
+        if point.non_recursive {
+            "idmap"
+        } else {
+            "ridmap"
+        }
+        .to_owned(),
+    );
+    let mut made = mount(&point.target, "bind", &point.source, options)?;
+    made.set_uid_mappings(Some(exchange(owner.uid, account.uid)?));
+    made.set_gid_mappings(Some(exchange(owner.gid, account.gid)?));
+    Ok(made)
+}
+
+/// Maps the id `on_disk` to `seen`, and every other id to itself. What `seen` is on the disk and `on_disk` in the
+/// container has no counterpart: such files are nobody's, and none can be made. So the host's root owns nothing that a
+/// container's root writes, and its files cannot be changed.
+fn exchange(on_disk: u32, seen: u32) -> Result<Vec<LinuxIdMapping>, EngineError> {
+    /// One more than the largest id: the id of all ones stands for none.
+    const END: u32 = u32::MAX;
+    let line = |first: u32, as_seen: u32, size: u32| {
+        LinuxIdMappingBuilder::default()
+            .container_id(first)
+            .host_id(as_seen)
+            .size(size)
+            .build()
+            .map_err(invalid)
+    };
+    if on_disk == seen {
+        return Ok(vec![line(0, 0, END)?]);
+    }
+    let (low, high) = (on_disk.min(seen), on_disk.max(seen));
+    let mut lines = vec![line(on_disk, seen, 1)?];
+    for (first, end) in [(0, low), (low + 1, high), (high + 1, END)] {
+        if first < end {
+            lines.push(line(first, first, end - first)?);
+        }
+    }
+    Ok(lines)
+}
+
+fn of_volume(point: &MountPoint, surroundings: &Surroundings) -> Result<Mount, EngineError> {
+    let Some(source) = surroundings.volumes.get(&point.target) else {
+        return Err(EngineError::Internal(format!(
+            "the volume at {} is not mounted",
+            point.target
+        )));
+    };
+    let mut options = words(&[if source.recursive { "rbind" } else { "bind" }]);
+    options.push(Propagation::RPrivate.as_str().to_owned());
+    options.extend(source.options.iter().cloned());
+    if !point.writable {
+        options.push("ro".to_owned());
+    }
+    mount(
+        &point.target,
+        "bind",
+        &source.path.to_string_lossy(),
+        options,
+    )
 }
 
 /// What the root must be for mounts to travel as asked.
@@ -184,5 +275,30 @@ pub(super) fn root_propagation(points: &[MountPoint]) -> Option<String> {
         Some("rslave".to_owned())
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_id_is_another_and_the_rest_is_itself() {
+        let shown = |on_disk, seen| -> Vec<(u32, u32, u32)> {
+            exchange(on_disk, seen)
+                .expect("mapped")
+                .iter()
+                .map(|m| (m.container_id(), m.host_id(), m.size()))
+                .collect()
+        };
+        assert_eq!(
+            shown(1000, 0),
+            [(1000, 0, 1), (1, 1, 999), (1001, 1001, u32::MAX - 1001)]
+        );
+        assert_eq!(
+            shown(5, 7),
+            [(5, 7, 1), (0, 0, 5), (6, 6, 1), (8, 8, u32::MAX - 8)]
+        );
+        assert_eq!(shown(7, 7), [(0, 0, u32::MAX)]);
     }
 }

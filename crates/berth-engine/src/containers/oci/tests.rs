@@ -97,11 +97,9 @@ fn limits_user_mounts_and_hardening() {
                 mode: "ro".to_owned(),
                 writable: false,
                 propagation: Some(Propagation::RSlave),
-                non_recursive: false,
                 recursive_read_only: true,
-                force_recursive_read_only: false,
                 create_source: true,
-                tmpfs_options: Vec::new(),
+                ..MountPoint::default()
             }];
         },
         &Surroundings {

@@ -21,7 +21,10 @@ pub use modes::{
     CgroupnsMode, IpcMode, ModeError, NetworkMode, PidMode, RestartPolicy, UsernsMode, UtsMode,
 };
 pub use mounts::clean_path;
-pub use mounts::{Bind, BindError, MountKind, MountPoint, MountRequest, Propagation, TmpfsOptions};
+pub use mounts::{
+    Bind, BindError, MountKind, MountPoint, MountRequest, Owner, Propagation, TmpfsOptions,
+    VolumeMount,
+};
 pub use resources::{DeviceRate, DeviceWeight, Resources, Ulimit};
 pub use settings::{HostSettings, LogSettings, PortBinding};
 
@@ -116,6 +119,13 @@ pub struct ContainerSpec {
 }
 
 impl ContainerSpec {
+    /// Its volumes, by name, with whether it may write to them.
+    pub fn volumes(&self) -> impl Iterator<Item = (&VolumeMount, bool)> {
+        self.mounts
+            .iter()
+            .filter_map(|m| Some((m.volume.as_ref()?, m.writable)))
+    }
+
     /// Program and arguments as one list.
     #[must_use]
     pub fn argv(&self) -> Vec<String> {

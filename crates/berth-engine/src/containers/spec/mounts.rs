@@ -124,6 +124,8 @@ pub struct MountRequest {
     pub read_only_non_recursive: bool,
     /// Bind: whether it is an error when sub-mounts cannot be made read-only.
     pub read_only_force_recursive: bool,
+    /// Bind: who owns on the host what the container's user writes.
+    pub owner: Option<Owner>,
     /// Tmpfs options; `None` when none were sent.
     pub tmpfs: Option<TmpfsOptions>,
     /// Volume: whether the image's content is not copied.
@@ -138,8 +140,59 @@ pub struct MountRequest {
     pub driver_options: IndexMap<String, String>,
 }
 
+/// A user and a group of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl std::str::FromStr for Owner {
+    type Err = String;
+
+    /// Reads `uid:gid`, both as numbers.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = |part: &str| part.parse::<u32>().ok().filter(|id| *id != u32::MAX);
+        let parts = text.split_once(':');
+        parts
+            .and_then(|(uid, gid)| {
+                Some(Self {
+                    uid: read(uid)?,
+                    gid: read(gid)?,
+                })
+            })
+            .ok_or_else(|| {
+                let shown: String = text.chars().take(64).collect();
+                format!("invalid owner {shown:?}: expected uid:gid in numbers")
+            })
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
+/// The volume of a mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    /// Its name.
+    pub name: String,
+    /// Its driver.
+    pub driver: String,
+    /// Path within it; empty for all of it.
+    pub subpath: String,
+    /// Whether nobody gave it a name: then it goes with the container, when that is asked for.
+    pub own: bool,
+}
+
 /// One mount of a container, resolved; what inspect shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MountPoint {
     /// What is mounted.
     pub kind: MountKind,
@@ -163,6 +216,10 @@ pub struct MountPoint {
     pub create_source: bool,
     /// Tmpfs: mount options, ready for the kernel.
     pub tmpfs_options: Vec<String>,
+    /// Volume: which.
+    pub volume: Option<VolumeMount>,
+    /// Bind: who owns on the host what the container's user writes.
+    pub owner: Option<Owner>,
 }
 
 /// A parsed `-v` text.
