@@ -5,6 +5,7 @@
 //! until [`attach`]; dropping its descriptor before that undoes it completely.
 
 pub mod overlay;
+pub mod view;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
