@@ -21,6 +21,7 @@ const TEST: &[Need] = &[
     ("conmon", &["conmon"]),
     ("skopeo", &["skopeo"]),
     ("umoci", &["umoci"]),
+    ("buildah", &["buildah"]),
     ("openssl", &["openssl"]),
     ("busybox", &["busybox-static"]),
     ("ps", &["procps"]),

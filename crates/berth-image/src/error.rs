@@ -63,6 +63,16 @@ pub enum ImageError {
         /// Unit of the bound.
         unit: &'static str,
     },
+    /// A directory stands where something else is to be put, or the reverse. Docker's words.
+    #[error("cannot overwrite {what} \"{path}\" with {by} \"{path}\"")]
+    Overwrite {
+        /// The path in the tree.
+        path: String,
+        /// What stands there.
+        what: &'static str,
+        /// What was to take its place.
+        by: &'static str,
+    },
     /// Content is not what its digest says.
     #[error("{object} does not match its digest: expected {expected}, got {actual}")]
     Digest {
@@ -181,6 +191,7 @@ impl ImageError {
             Self::NoSuchImage { .. } | Self::NoPlatform { .. } => ErrorKind::NotFound,
             Self::Reference { .. }
             | Self::TagWithDigest
+            | Self::Overwrite { .. }
             | Self::Filter { .. }
             | Self::Setting { .. } => ErrorKind::InvalidArgument,
             Self::Conflict { .. } => ErrorKind::Conflict,

@@ -6,11 +6,13 @@
 //! containers, mounts, terminals, HTTP servers or environment variables. [`ImageStore`] is the way in.
 
 pub mod archive;
+pub mod assemble;
 pub mod blobs;
 pub mod builtin;
 pub mod copy;
 pub mod documents;
 pub mod error;
+pub mod files;
 pub mod inspect;
 pub mod layers;
 pub mod limits;
@@ -22,8 +24,10 @@ pub mod records;
 pub mod registry;
 pub mod remove;
 pub mod rootfs;
+pub mod save;
 pub mod settings;
 pub mod store;
+pub mod why;
 
 mod contents;
 mod marks;
@@ -32,6 +36,7 @@ mod trash;
 
 pub use error::{ImageError, Result};
 pub use inspect::{HistoryStep, ImageView};
+pub use layers::{Change, ChangeKind};
 pub use load::LoadedImage;
 pub use progress::{Progress, ProgressSink};
 pub use pull::{PullRequest, Pulled};

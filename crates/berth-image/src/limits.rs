@@ -85,3 +85,11 @@ pub const ERROR_BYTES_MAX: u64 = 64 << 10;
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 /// Shortest time between two progress reports of the same layer.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Files that a look into an image lists as the largest.
+pub const WHY_LARGEST: usize = 20;
+/// Largest package database that is read, in bytes.
+pub const WHY_DATABASE_BYTES: u64 = 64 << 20;
+/// Largest description of one package that is read, in bytes.
+pub const WHY_METADATA_BYTES: u64 = 1 << 20;
+/// Most packages that are listed.
+pub const WHY_PACKAGES_MAX: usize = 20_000;

@@ -24,9 +24,9 @@ use crate::stream::{self, Compression};
 
 const OBJECT: &str = "the image archive";
 /// Name that containerd and Docker give an entry of an index.
-const NAME_ANNOTATION: &str = "io.containerd.image.name";
+pub(crate) const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// Name by the OCI image specification (annotations.md); often only a tag.
-const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// An image that an archive brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +146,7 @@ impl ImageStore {
                 names: image.names,
                 keeps: Vec::new(),
                 source: None,
+                parent: None,
             });
         }
         self.commit(images)?;
@@ -168,7 +169,7 @@ impl ImageStore {
     }
 
     /// Unpacks a layer from stored content unless it is there; `chain` ends with its chain id.
-    fn unpack_stored(
+    pub(crate) fn unpack_stored(
         &self,
         chain: &[Digest],
         diff_id: &Digest,

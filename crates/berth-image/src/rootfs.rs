@@ -9,7 +9,7 @@
 //! Owns: these directories. Does not own: the mount, which exists only in the container's mount namespace,
 //! so that there is nothing to undo after a crash.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use crate::documents::chain_ids;
 use crate::error::{Attempt, ImageError, Result};
-use crate::layers::copy_attributes;
+use crate::layers::changes::changes;
 use crate::layers::view::Merged;
+use crate::layers::{Change, copy_attributes};
 use crate::store::{ImageId, ImageStore};
 
 impl ImageStore {
@@ -107,6 +108,23 @@ impl ImageStore {
         })
     }
 
+    /// In what a container differs from its image, in the order of the paths. `mount_points` are paths, without
+    /// a slash in front, that are made only so that something can be mounted there.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn rootfs_changes(
+        &self,
+        container: &ContainerId,
+        image: &ImageId,
+        mount_points: &BTreeSet<Vec<u8>>,
+    ) -> Result<Vec<Change>> {
+        let rootfs = self.prepare_rootfs(container, image)?;
+        let upper = rootfs_upper(&rootfs)?;
+        let view = Merged::root(rootfs.lower.iter().map(PathBuf::as_path))?;
+        changes(&upper, Some(view), mount_points)
+    }
+
     /// Removes what a container changed; nothing to remove is fine. Returns at once, the space follows.
     ///
     /// # Errors
@@ -165,6 +183,20 @@ impl ImageStore {
     pub fn wait_for_trash(&self) {
         self.inner.layers.trash.wait();
     }
+}
+
+/// The upper directory of a root file system, for reading while its container may go on writing.
+///
+/// # Errors
+/// When it has none, or it cannot be opened.
+pub fn rootfs_upper(rootfs: &Overlay) -> Result<OwnedFd> {
+    let upper = rootfs
+        .upper
+        .as_deref()
+        .ok_or_else(|| ImageError::NoSuchImage {
+            reference: "upper directory of a read-only root".into(),
+        })?;
+    crate::assemble::open_upper(upper)
 }
 
 /// The content of a regular file in a root file system, links followed with it as root; `None` when there

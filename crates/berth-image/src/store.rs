@@ -91,6 +91,8 @@ pub(crate) struct NewImage {
     pub(crate) keeps: Vec<Digest>,
     /// The repository that it was fetched from: `docker.io/library/busybox`.
     pub(crate) source: Option<String>,
+    /// The image it was made from here.
+    pub(crate) parent: Option<ImageId>,
 }
 
 impl ImageStore {
@@ -285,7 +287,9 @@ impl ImageStore {
                     &image.document.variant,
                 ),
                 labels: image.document.config.labels.clone(),
-                parent: known.as_ref().and_then(|known| known.parent),
+                parent: image
+                    .parent
+                    .or_else(|| known.as_ref().and_then(|known| known.parent)),
                 stored: known.as_ref().map_or(now, |known| known.stored),
                 last_tagged: known.as_ref().and_then(|known| known.last_tagged),
                 sources: sources(image.source, known.map(|known| known.sources)),

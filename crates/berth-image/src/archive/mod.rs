@@ -1,4 +1,5 @@
-//! Reading tar archives: headers, extensions (pax, GNU), sparse maps. Pure parsing over a `BufRead`.
+//! Tar archives: reading headers, extensions (pax, GNU) and sparse maps, pure parsing over a `BufRead`; and
+//! writing them ([`ArchiveWriter`]).
 //!
 //! Owns: the position in the archive. Does not own: what is done with an entry, or decompression.
 //!
@@ -10,6 +11,9 @@
 
 mod header;
 mod sparse;
+mod write;
+
+pub use write::ArchiveWriter;
 
 use std::io::BufRead;
 
@@ -86,6 +90,29 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// An entry of root's without content, made at the beginning of time.
+    #[must_use]
+    pub fn new(kind: Kind, path: &[u8]) -> Self {
+        Self {
+            path: path.to_vec(),
+            link: Vec::new(),
+            kind,
+            size: 0,
+            mode: match kind {
+                Kind::Directory => 0o755,
+                Kind::Symlink => 0o777,
+                _ => 0o644,
+            },
+            uid: 0,
+            gid: 0,
+            modified: Time::default(),
+            accessed: None,
+            device: (0, 0),
+            xattrs: Vec::new(),
+            sparse: None,
+        }
+    }
+
     /// The path for people: cut, and without control characters.
     #[must_use]
     pub fn name(&self) -> String {

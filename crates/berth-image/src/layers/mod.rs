@@ -19,6 +19,9 @@
 pub mod unpack;
 
 mod adopt;
+pub(crate) mod capture;
+pub(crate) mod changes;
+mod delta;
 pub(crate) mod tree;
 pub(crate) mod view;
 
@@ -33,6 +36,7 @@ use berth_types::Digest;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use adopt::copy_attributes;
+pub use changes::{Change, ChangeKind};
 pub(crate) use tree::remove_recursively;
 pub use unpack::Unpacked;
 

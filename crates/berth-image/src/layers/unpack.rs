@@ -88,7 +88,7 @@ fn timestamps(entry: &Entry) -> Timestamps {
 
 /// Attributes that an image may set. `trusted.*` steers overlayfs itself and host programs, security
 /// labels belong to the host's policy.
-fn xattr_is_taken(name: &[u8]) -> bool {
+pub(crate) fn xattr_is_taken(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || matches!(
             name,

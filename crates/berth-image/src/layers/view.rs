@@ -86,6 +86,21 @@ impl Merged {
         Ok((!merged.is_empty()).then_some(Node::Directory(Self { parts: merged })))
     }
 
+    /// The names that the stack shows in this directory, in order.
+    pub(crate) fn names(&self) -> Result<Vec<Vec<u8>>> {
+        let mut all = std::collections::BTreeSet::new();
+        for part in &self.parts {
+            all.extend(crate::files::walk::names(part, b"a layer")?);
+        }
+        let mut shown = Vec::with_capacity(all.len());
+        for name in all {
+            if self.child(&name)?.is_some() {
+                shown.push(name);
+            }
+        }
+        Ok(shown)
+    }
+
     /// Follows `path` with this directory as root, links included (the last one too when `follow`).
     /// Gives the node and the path with all links resolved.
     pub(crate) fn resolve(&self, path: &[u8], follow: bool) -> Result<Option<(Node, Vec<u8>)>> {
@@ -203,7 +218,8 @@ impl Merged {
     }
 }
 
-fn is_opaque(directory: impl AsFd) -> bool {
+/// Whether a directory hides those below it.
+pub(crate) fn is_opaque(directory: impl AsFd) -> bool {
     let mut value = [0_u8; 1];
     rustix::fs::fgetxattr(directory, OPAQUE, &mut value).is_ok_and(|length| length == 1)
         && value == *b"y"

@@ -222,6 +222,7 @@ impl ImageStore {
             names,
             keeps: Vec::new(),
             source: Some(source),
+            parent: None,
         }])?;
         Ok((id, newer))
     }

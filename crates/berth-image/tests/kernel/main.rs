@@ -1,12 +1,14 @@
 //! Tests on the real kernel and against real registries: they need root, overlayfs and the packages
-//! docker-registry, umoci and skopeo.
+//! docker-registry, umoci, skopeo, podman and buildah.
 
 // A test states its expectations by unwrapping, and tells what a skip or a count means by printing.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod assemble;
 mod crash;
 mod hostile;
+mod interop;
 mod load;
 mod pull;
 mod registry;
@@ -14,3 +16,4 @@ mod remove;
 mod rootfs;
 mod support;
 mod unpack;
+mod why;
