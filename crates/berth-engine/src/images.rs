@@ -13,10 +13,26 @@ use crate::error::EngineError;
 use crate::events::{EventKind, Events};
 use crate::filters::Filters;
 
+pub use berth_image::save::Save;
+pub use berth_image::why::{Cost, Why};
 pub use berth_image::{
-    Credentials, HistoryStep, ImageError, ImageFilters, ImageSummary, ImageView, ListRequest,
-    LoadedImage, Progress, ProgressSink, PullRequest, Pulled, Removal, RemoveRequest,
+    Change, ChangeKind, Credentials, HistoryStep, ImageError, ImageFilters, ImageSummary,
+    ImageView, ListRequest, LoadedImage, Progress, ProgressSink, PullRequest, Pulled, Removal,
+    RemoveRequest,
 };
+
+/// What is asked of an import.
+#[derive(Debug, Clone, Default)]
+pub struct ImportImage {
+    /// Instructions that make the configuration.
+    pub changes: Vec<String>,
+    /// Remark in its history.
+    pub message: String,
+    /// What it is for; the host's platform when `None`.
+    pub platform: Option<Platform>,
+    /// The name it gets.
+    pub name: Option<Reference>,
+}
 
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -116,6 +132,15 @@ impl Images {
     pub async fn history(&self, reference: &str) -> Result<Vec<HistoryStep>, EngineError> {
         let reference = reference.to_owned();
         self.block(move |store| store.history(&reference)).await
+    }
+
+    /// What an image's bytes are, and what in it deserves a look.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn why(&self, reference: &str) -> Result<Why, EngineError> {
+        let reference = reference.to_owned();
+        self.block(move |store| store.why(&reference)).await
     }
 
     /// Removes a name or an image.
@@ -256,6 +281,52 @@ impl Images {
             self.announce("load", &id, &name);
         }
         Ok(loaded)
+    }
+
+    /// Looks up images to be written as one archive; their content stays for as long as the answer lives.
+    ///
+    /// # Errors
+    /// When one is not there, or not for the platform.
+    pub async fn save(
+        &self,
+        names: Vec<String>,
+        platform: Option<Platform>,
+    ) -> Result<Save, EngineError> {
+        let save = self
+            .block(move |store| store.save(&names, platform.as_ref()))
+            .await?;
+        for image in save.images() {
+            let id = image.to_string();
+            self.announce("save", &id, &id);
+        }
+        Ok(save)
+    }
+
+    /// Makes an image of an archive of a root file system, which may be compressed.
+    ///
+    /// # Errors
+    /// When an instruction cannot be understood, the archive is damaged, or it cannot be stored.
+    pub async fn import(
+        &self,
+        archive: impl Read + Send + 'static,
+        request: ImportImage,
+        progress: ProgressSink,
+    ) -> Result<berth_types::Digest, EngineError> {
+        let mut config = berth_types::ImageConfig::default();
+        crate::instructions::apply(&mut config, &request.changes)?;
+        let shown = request.name.as_ref().map(Reference::familiar);
+        let request = berth_image::assemble::ImportRequest {
+            config,
+            message: request.message,
+            platform: request.platform,
+            name: request.name,
+        };
+        let id = self
+            .block(move |store| store.import(archive, request, &progress))
+            .await?;
+        let text = id.to_string();
+        self.announce("import", &text, shown.as_deref().unwrap_or(&text));
+        Ok(id)
     }
 
     /// Loads the image that is part of the program, unless it is here.

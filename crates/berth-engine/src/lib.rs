@@ -13,6 +13,7 @@ pub mod execs;
 pub mod filters;
 pub mod host;
 pub mod images;
+mod instructions;
 pub mod limits;
 pub mod networks;
 mod opening;

@@ -10,6 +10,7 @@ pub mod clients;
 pub mod create;
 mod effects;
 pub mod etc;
+pub mod files;
 pub mod health;
 pub mod index;
 pub mod launcher;
