@@ -9,6 +9,7 @@
 #[macro_use]
 mod wire;
 
+pub mod archive;
 mod auth;
 mod client;
 mod container_action;
@@ -26,6 +27,7 @@ mod health;
 mod host_config;
 mod image;
 mod image_inspect;
+mod image_why;
 pub mod limits;
 mod mount;
 mod network;
@@ -36,12 +38,13 @@ mod system_info;
 mod version;
 mod volume;
 
+pub use archive::{ContainerPathStat, FilesystemChange, PATH_STAT_HEADER};
 pub use auth::{AuthConfig, AuthError, AuthResponse};
 pub use client::{
-    AttachOptions, ByteStream, Client, ClientError, ContainerListOptions, ContainerRemoveOptions,
-    ContainerWaiting, EventsOptions, Hijacked, HijackedReader, Host, HostError, ImageListOptions,
-    ImageRemoveOptions, JsonStream, LoadOptions, LogStream, LogsOptions, PullOptions, StatsOptions,
-    StopOptions, WaitCondition,
+    AttachOptions, ByteStream, Client, ClientError, CommitOptions, ContainerListOptions,
+    ContainerRemoveOptions, ContainerWaiting, CopyOptions, EventsOptions, Hijacked, HijackedReader,
+    Host, HostError, ImageListOptions, ImageRemoveOptions, ImportOptions, JsonStream, LoadOptions,
+    LogStream, LogsOptions, PullOptions, StatsOptions, StopOptions, WaitCondition,
 };
 pub use container_action::{
     ContainerPruneReport, ContainerTopResponse, ContainerUpdateBody, ContainerUpdateResponse,
@@ -70,6 +73,7 @@ pub use image::{ImageDeleteResponseItem, ImageHistoryItem, ImagePruneReport, Ima
 pub use image_inspect::{
     ImageConfig, ImageInspect, ImageMetadata, OciDescriptor, OciPlatform, RootFs,
 };
+pub use image_why::{ImageWhy, WhyFile, WhyHidden, WhyPackage, WhyPrivileged, WhyStep};
 pub use mount::{
     BindOptions, ImageOptions, Mount, MountDriver, MountPoint, TmpfsOptions, VolumeOptions,
 };

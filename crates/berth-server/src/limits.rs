@@ -30,3 +30,9 @@ pub const LOG_CHUNK: usize = 32 * 1024;
 pub const EXEC_END: Duration = Duration::from_secs(2);
 /// How often that news is looked for; it follows within the same millisecond nearly always.
 pub const EXEC_END_CHECK: Duration = Duration::from_millis(1);
+/// Bytes of one chunk of an archive on its way to a client.
+pub const ARCHIVE_CHUNK: usize = 256 * 1024;
+/// Chunks of an archive that may wait for a slow client.
+pub const ARCHIVE_CHUNKS: usize = 4;
+/// Bytes of an archive that are still taken from a client when nobody reads them any more.
+pub const DISCARDED_BODY: usize = 64 * 1024 * 1024;

@@ -11,12 +11,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use serde::Serialize;
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 
 /// Body of an answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// What happens on a connection that left HTTP.
 pub(crate) type Takeover =
@@ -40,13 +39,19 @@ fn response(status: StatusCode, body: Body) -> Response<Body> {
 }
 
 fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 impl Reply {
     /// A status alone.
     pub(crate) fn empty(status: StatusCode) -> Reply {
-        Reply::Http(response(status, Empty::new().boxed_unsync()))
+        Reply::Http(response(status, empty()))
     }
 
     /// One JSON value and a newline.
@@ -64,12 +69,30 @@ impl Reply {
         content_type: &'static str,
         chunks: impl Stream<Item = Bytes> + Send + 'static,
     ) -> Reply {
-        let frames = chunks.map(|chunk| Ok(Frame::data(chunk)));
+        Self::fallible_stream(content_type, chunks.map(Ok))
+    }
+
+    /// Bytes as they come, until an error cuts the connection.
+    pub(crate) fn fallible_stream(
+        content_type: &'static str,
+        chunks: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    ) -> Reply {
+        let frames = chunks.map(|chunk| chunk.map(Frame::data));
         let mut response = response(StatusCode::OK, StreamBody::new(frames).boxed_unsync());
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         Reply::Http(response)
+    }
+
+    /// Adds a header; one that HTTP cannot carry is left out.
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Reply {
+        if let (Reply::Http(response), Ok(value)) = (&mut self, HeaderValue::from_str(value)) {
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+        self
     }
 
     /// Adds headers.
@@ -111,7 +134,7 @@ fn text_response(status: StatusCode, text: &str) -> Response<Body> {
 /// The answer to a failure: JSON, or plain text for clients so old that they know nothing else.
 pub(crate) fn failure_response(failure: &Failure, plain: bool) -> Response<Body> {
     if failure.status == StatusCode::NOT_MODIFIED {
-        return response(failure.status, Empty::new().boxed_unsync());
+        return response(failure.status, empty());
     }
     if plain {
         return text_response(failure.status, &format!("{}\n", failure.message));

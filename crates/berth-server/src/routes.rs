@@ -1,7 +1,9 @@
 //! The route table, and the way of a request through it: route → version gate → handler.
 
 use crate::failure::Failure;
-use crate::handlers::{containers, create, exec, images, networks, streams, system, volumes};
+use crate::handlers::{
+    archives, containers, create, exec, images, networks, streams, system, volumes,
+};
 use crate::reply::{Reply, add_common_headers, failure_response};
 use crate::request::{Request, cut};
 use berth_api::{ApiVersion, Query};
@@ -59,7 +61,13 @@ static ROUTES: &[Route] = routes! {
     POST "/containers/{}/resize" containers::resize;
     POST "/containers/{}/update" containers::update;
     POST "/containers/{}/exec" exec::create;
+    GET "/containers/{}/changes" archives::changes;
+    GET "/containers/{}/export" archives::export;
+    HEAD "/containers/{}/archive" archives::path_stat;
+    GET "/containers/{}/archive" archives::get;
+    PUT "/containers/{}/archive" archives::put;
     DELETE "/containers/{}" containers::remove;
+    POST "/commit" archives::commit;
 
     POST "/exec/{}/start" exec::start;
     POST "/exec/{}/resize" exec::resize;
@@ -69,6 +77,8 @@ static ROUTES: &[Route] = routes! {
     POST "/images/create" images::pull;
     POST "/images/load" images::load;
     POST "/images/prune" images::prune;
+    GET "/images/get" archives::save;
+    GET "/images/{..}/get" archives::save;
     GET "/images/{..}/json" images::inspect;
     GET "/images/{..}/history" images::history;
     POST "/images/{..}/tag" images::tag;
@@ -87,6 +97,7 @@ static ROUTES: &[Route] = routes! {
     POST "/berth/volumes/{}/clone" volumes::clone;
     POST "/berth/volumes/{}/snapshot" volumes::snapshot;
     POST "/berth/volumes/{}/rename" volumes::rename;
+    GET "/berth/images/{..}/why" images::why;
 
     GET "/volumes" volumes::list;
     POST "/volumes/create" volumes::create;
@@ -106,31 +117,6 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
         "/containers/{}/attach/ws",
         "attaching over a web socket",
     ),
-    (
-        Method::GET,
-        "/containers/{}/changes",
-        "listing changed files of a container",
-    ),
-    (
-        Method::GET,
-        "/containers/{}/export",
-        "exporting a container",
-    ),
-    (
-        Method::HEAD,
-        "/containers/{}/archive",
-        "copying files of a container",
-    ),
-    (
-        Method::GET,
-        "/containers/{}/archive",
-        "copying files of a container",
-    ),
-    (
-        Method::PUT,
-        "/containers/{}/archive",
-        "copying files of a container",
-    ),
     (Method::GET, "/containers/{}/checkpoints", "checkpoints"),
     (Method::POST, "/containers/{}/checkpoints", "checkpoints"),
     (
@@ -138,7 +124,6 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
         "/containers/{}/checkpoints/{}",
         "checkpoints",
     ),
-    (Method::POST, "/commit", "making an image of a container"),
     (Method::POST, "/build", "building images"),
     (Method::POST, "/build/prune", "building images"),
     (Method::POST, "/build/cancel", "building images"),
@@ -146,8 +131,6 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
     (Method::POST, "/grpc", "building images"),
     (Method::GET, "/images/search", "searching registries"),
     (Method::POST, "/images/{..}/push", "pushing images"),
-    (Method::GET, "/images/get", "saving images"),
-    (Method::GET, "/images/{..}/get", "saving images"),
     (
         Method::GET,
         "/distribution/{..}/json",

@@ -97,6 +97,12 @@ pub enum ClientError {
         /// HTTP status.
         status: u16,
     },
+    /// An answer does not say what stands at the path.
+    #[error("answer to {path} does not say what stands there")]
+    NoPathStat {
+        /// The path of the request.
+        path: String,
+    },
     /// A stream is not framed as it should be.
     #[error("stream of {path}")]
     Frame {

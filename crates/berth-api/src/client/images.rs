@@ -1,5 +1,6 @@
 //! Requests about images.
 
+use super::connection::Body;
 use super::containers::add_filters;
 use super::{ByteStream, Call, Client, ClientError, JsonStream};
 use crate::query::{Query, encode_path};
@@ -57,7 +58,7 @@ pub struct LoadOptions {
 }
 
 /// A platform as the query parameter `platform` has it.
-fn platform_text(platform: &Platform) -> String {
+pub(super) fn platform_text(platform: &Platform) -> String {
     let wire = OciPlatform {
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),
@@ -65,6 +66,13 @@ fn platform_text(platform: &Platform) -> String {
         ..OciPlatform::default()
     };
     serde_json::to_string(&wire).expect("wire types always serialise")
+}
+
+/// A body of what is read.
+pub(super) fn streaming_body(archive: impl AsyncRead + Send + 'static) -> Body {
+    let chunks =
+        ReaderStream::with_capacity(archive, 128 * 1024).map(|chunk| chunk.map(Frame::data));
+    BodyExt::boxed_unsync(StreamBody::new(chunks))
 }
 
 fn platform_query(platform: Option<&Platform>) -> Query {
@@ -179,11 +187,8 @@ impl Client {
         for platform in &options.platforms {
             query.add("platform", platform_text(platform));
         }
-        let chunks =
-            ReaderStream::with_capacity(archive, 128 * 1024).map(|chunk| chunk.map(Frame::data));
-        let body = BodyExt::boxed_unsync(StreamBody::new(chunks));
         let call = Call::post("/images/load", &query).header("content-type", "application/x-tar");
-        let answer = self.call_streaming(call, body).await?;
+        let answer = self.call_streaming(call, streaming_body(archive)).await?;
         Ok(JsonStream::new(ByteStream::new(
             answer.response.into_body(),
             answer.path,

@@ -4,6 +4,7 @@
 //! newest version; an engine that is older says so in its refusal, and the request is repeated in its
 //! version, so that agreeing costs nothing when both sides are of one age.
 
+mod archives;
 mod connection;
 mod containers;
 mod error;
@@ -16,6 +17,7 @@ mod stream;
 mod system;
 mod volumes;
 
+pub use archives::{CommitOptions, CopyOptions, ImportOptions};
 pub use containers::{
     AttachOptions, ContainerListOptions, ContainerRemoveOptions, ContainerWaiting, LogsOptions,
     StatsOptions, StopOptions, WaitCondition,

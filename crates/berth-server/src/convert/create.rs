@@ -30,7 +30,11 @@ pub(crate) fn request(body: ContainerCreateBody) -> Result<spec::CreateRequest, 
     })
 }
 
-fn config(config: ContainerConfig) -> Result<spec::ContainerConfig, String> {
+/// The part that an image can say as well.
+///
+/// # Errors
+/// With a sentence for the client.
+pub(crate) fn config(config: ContainerConfig) -> Result<spec::ContainerConfig, String> {
     Ok(spec::ContainerConfig {
         hostname: config.hostname,
         domainname: config.domainname,

@@ -3,6 +3,7 @@
 //! Pure: what a field means is the engine's business, what it looks like is `berth-api`'s; here is only
 //! which belongs to which, and what Docker writes where the engine has nothing to say.
 
+pub(crate) mod archive;
 pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod health;
@@ -17,6 +18,7 @@ pub(crate) mod stats;
 pub(crate) mod summary;
 pub(crate) mod system;
 pub(crate) mod volumes;
+pub(crate) mod why;
 
 use base64::Engine as _;
 use berth_api::{ExecInspect, ExecProcessConfig};

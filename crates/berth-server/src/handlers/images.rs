@@ -10,7 +10,7 @@ use berth_api::{
     AuthConfig, ImageDeleteResponseItem, ImageHistoryItem, ImagePruneReport, ImageSummary,
     JsonMessage,
 };
-use berth_engine::images::{ImageFilters, ListRequest, PullRequest, RemoveRequest};
+use berth_engine::images::{ImageFilters, ImportImage, ListRequest, PullRequest, RemoveRequest};
 use berth_engine::{Engine, EngineError};
 use berth_types::{Digest, Platform, Reference};
 use http::StatusCode;
@@ -69,7 +69,7 @@ struct PlatformText {
 }
 
 /// The `platform` parameter of API versions that have it.
-fn platform(request: &Request, since: u32) -> Result<Option<Platform>, Failure> {
+pub(super) fn platform(request: &Request, since: u32) -> Result<Option<Platform>, Failure> {
     let text = request.text("platform");
     if text.is_empty() || !request.version.at_least(since) {
         return Ok(None);
@@ -134,8 +134,14 @@ pub(crate) async fn history(engine: Arc<Engine>, request: Request) -> Answer {
     Ok(Reply::json(StatusCode::OK, &items))
 }
 
+/// `GET /berth/images/{name}/why`.
+pub(crate) async fn why(engine: Arc<Engine>, request: Request) -> Answer {
+    let why = engine.images.why(&request.name).await?;
+    Ok(Reply::json(StatusCode::OK, &convert::why::why(why)))
+}
+
 /// A repository and a tag or digest, each from a parameter of its own.
-fn reference(repository: &str, tag: &str) -> Result<Reference, Failure> {
+pub(super) fn reference(repository: &str, tag: &str) -> Result<Reference, Failure> {
     let bad = |message: String| Failure::bad_request(message);
     let reference = Reference::parse(repository).map_err(|error| bad(error.to_string()))?;
     if tag.is_empty() {
@@ -206,9 +212,7 @@ pub(crate) async fn pull(engine: Arc<Engine>, request: Request) -> Answer {
     // "pull -a" of old clients sends a name with a colon at its end.
     let image = request.text("fromImage").trim_end_matches(':').to_owned();
     if image.is_empty() {
-        return Err(Failure::not_implemented(
-            "not offered by this version of Berth: importing images",
-        ));
+        return import(engine, request).await;
     }
     let reference = reference(&image, request.text("tag"))?;
     if reference.tag().is_none() && reference.digest().is_none() {
@@ -237,6 +241,54 @@ pub(crate) async fn pull(engine: Arc<Engine>, request: Request) -> Answer {
     let lines = Lines::new();
     let sink = lines.sink();
     let work = async move { engine.images.pull(pull, sink).await.map(|_| Vec::new()) };
+    lines.reply(work).await
+}
+
+/// `POST /images/create` without `fromImage`: an image of an archive.
+async fn import(engine: Arc<Engine>, request: Request) -> Answer {
+    let source = request.text("fromSrc");
+    if source.is_empty() {
+        return Err(Failure::bad_request(
+            "name an image to pull (fromImage) or a source to import (fromSrc)",
+        ));
+    }
+    if source != "-" {
+        return Err(Failure::not_implemented(
+            "not offered by this version of Berth: importing from an address; fetch it and send the archive",
+        ));
+    }
+    let name = match request.text("repo") {
+        "" => None,
+        repo => {
+            let name = reference(repo, request.text("tag"))?;
+            if name.digest().is_some() {
+                return Err(Failure::bad_request("cannot import digest reference"));
+            }
+            Some(name.with_default_tag())
+        }
+    };
+    let platform = match request.text("platform") {
+        "" => None,
+        text => {
+            Some(Platform::parse(text).map_err(|error| Failure::bad_request(error.to_string()))?)
+        }
+    };
+    let import = ImportImage {
+        changes: request.query.all("changes").map(str::to_owned).collect(),
+        message: request.text("message").to_owned(),
+        platform,
+        name,
+    };
+    let lines = Lines::new();
+    let sink = lines.silent_sink();
+    let body = from_body(request.body);
+    let work = async move {
+        let id = engine.images.import(body, import, sink).await?;
+        Ok(vec![json_line(&JsonMessage {
+            status: id.to_string(),
+            ..JsonMessage::default()
+        })])
+    };
     lines.reply(work).await
 }
 

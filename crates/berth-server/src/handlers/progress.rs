@@ -6,7 +6,7 @@
 use super::streams::json_line;
 use crate::convert;
 use crate::failure::Failure;
-use crate::limits::PROGRESS_QUEUE;
+use crate::limits::{DISCARDED_BODY, PROGRESS_QUEUE};
 use crate::reply::Reply;
 use berth_api::JsonMessage;
 use berth_engine::EngineError;
@@ -157,6 +157,7 @@ const CHUNKS: usize = 8;
 pub(super) fn from_body(mut body: Incoming) -> BodyReader {
     let (sender, chunks) = mpsc::channel(CHUNKS);
     tokio::spawn(async move {
+        let (mut reads, mut discarded) = (true, 0);
         while let Some(frame) = body.frame().await {
             let chunk = match frame {
                 Ok(frame) => match frame.into_data() {
@@ -166,8 +167,16 @@ pub(super) fn from_body(mut body: Incoming) -> BodyReader {
                 Err(error) => Err(io::Error::other(error)),
             };
             let failed = chunk.is_err();
-            // A reader that has enough is no error.
-            if sender.send(chunk).await.is_err() || failed {
+            let length = chunk.as_ref().map_or(0, Bytes::len);
+            if reads && sender.send(chunk).await.is_err() {
+                reads = false;
+            }
+            // A reader that has enough is no error. What comes then is taken all the same, up to a bound: a client
+            // that is cut off while it sends does not see the answer.
+            if !reads {
+                discarded += length;
+            }
+            if failed || discarded > DISCARDED_BODY {
                 return;
             }
         }
