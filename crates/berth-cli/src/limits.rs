@@ -15,3 +15,9 @@ pub(crate) const MAX_DETACH_KEYS: usize = 16;
 pub(crate) const PARALLEL_REQUESTS: usize = 50;
 /// Most ports one range may name.
 pub(crate) const MAX_PORTS: usize = 65_536;
+/// Bytes of an archive gathered before they are sent.
+pub(crate) const COPY_CHUNK: usize = 256 * 1024;
+/// Chunks of an archive between the connection and the thread that reads or writes files.
+pub(crate) const COPY_CHUNKS: usize = 4;
+/// Time between two lines of progress of a copy.
+pub(crate) const PROGRESS_PACE: Duration = Duration::from_millis(100);

@@ -5,14 +5,20 @@ use crate::flags::{Flag, Operands, Parsed};
 use crate::session::Session;
 
 mod attach;
+mod commit;
 mod completion;
 mod container_flags;
 mod container_request;
+mod cp;
 mod create;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod history;
+mod image_why;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -34,6 +40,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stats;
 mod stop;
@@ -126,7 +133,11 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &pull::SPEC,
     &images::SPEC,
     &attach::SPEC,
+    &commit::SPEC,
+    &cp::SPEC,
     &create::SPEC,
+    &diff::SPEC,
+    &export::SPEC,
     &inspect::CONTAINER,
     &kill::SPEC,
     &logs::SPEC,
@@ -145,11 +156,14 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &update::SPEC,
     &wait::SPEC,
     &history::SPEC,
+    &import::SPEC,
     &inspect::IMAGE,
     &load::SPEC,
     &prune::IMAGE,
     &rmi::SPEC,
+    &save::SPEC,
     &tag::SPEC,
+    &image_why::SPEC,
     &network_connect::CONNECT,
     &network_create::SPEC,
     &network_connect::DISCONNECT,

@@ -19,11 +19,11 @@ pub(crate) const SPEC: Spec = Spec {
     run,
 };
 
-fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
-    let target = &parsed.operands[1];
-    let reference = Reference::parse(target).map_err(|error| {
+/// Reads the name that an image is to get.
+pub(super) fn new_name(text: &str) -> Result<Reference, Failure> {
+    let reference = Reference::parse(text).map_err(|error| {
         Failure::new(format!(
-            "Error parsing reference: \"{target}\" is not a valid repository/tag: {error}"
+            "Error parsing reference: \"{text}\" is not a valid repository/tag: {error}"
         ))
     })?;
     if reference.digest().is_some() {
@@ -31,7 +31,23 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
             "refusing to create a tag with a digest reference",
         ));
     }
-    let reference = reference.with_default_tag();
+    Ok(reference.with_default_tag())
+}
+
+/// The name and the tag that an image is to get, both empty when none was given.
+pub(super) fn name_and_tag(text: Option<&String>) -> Result<(String, String), Failure> {
+    match text {
+        None => Ok((String::new(), String::new())),
+        Some(text) => {
+            let name = new_name(text)?;
+            let tag = name.tag().unwrap_or("latest").to_owned();
+            Ok((name.familiar_name(), tag))
+        }
+    }
+}
+
+fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
+    let reference = new_name(&parsed.operands[1])?;
     session.block_on(async {
         let client = session.client()?;
         client

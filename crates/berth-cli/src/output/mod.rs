@@ -1,5 +1,6 @@
 //! What commands show: templates, tables, progress, units.
 
+pub(crate) mod archive;
 pub(crate) mod document;
 pub(crate) mod list;
 pub(crate) mod object;
