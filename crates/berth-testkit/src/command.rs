@@ -22,6 +22,8 @@ pub struct Output {
     pub status: ExitStatus,
     /// Standard output, lossily decoded.
     pub stdout: String,
+    /// Standard output as it was.
+    pub stdout_bytes: Vec<u8>,
     /// Standard error, lossily decoded.
     pub stderr: String,
 }
@@ -221,15 +223,15 @@ impl Command {
         }
         let status = child.wait().with_context(|| format!("wait for `{line}`"))?;
         let grace = Duration::from_secs(10);
+        let held = |_| b"(still held open)".to_vec();
+        let stdout_bytes = stdout.recv_timeout(grace).unwrap_or_else(held);
+        let stderr = stderr.recv_timeout(grace).unwrap_or_else(held);
         let output = Output {
             line,
             status,
-            stdout: stdout
-                .recv_timeout(grace)
-                .unwrap_or_else(|_| "(still held open)".into()),
-            stderr: stderr
-                .recv_timeout(grace)
-                .unwrap_or_else(|_| "(still held open)".into()),
+            stdout: String::from_utf8_lossy(&stdout_bytes).into_owned(),
+            stdout_bytes,
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
         };
         if !in_time {
             bail!(
@@ -241,14 +243,14 @@ impl Command {
     }
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
             drop(pipe.read_to_end(&mut bytes));
         }
-        drop(sender.send(String::from_utf8_lossy(&bytes).into_owned()));
+        drop(sender.send(bytes));
     });
     receiver
 }

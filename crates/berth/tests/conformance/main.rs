@@ -6,6 +6,8 @@
 //! mount, a control group, a process or a directory of them is left.
 
 mod containers;
+mod content;
+mod copies;
 mod exec;
 mod files;
 mod images;
@@ -53,6 +55,12 @@ scenarios![
     containers::removal_needs_force_while_running,
     containers::waiting_gives_the_exit_code,
     containers::what_the_process_sees,
+    content::images_are_saved_and_loaded,
+    content::containers_become_images,
+    content::file_systems_are_exported_and_imported,
+    copies::files_are_copied_into_containers,
+    copies::files_are_copied_out_of_containers,
+    copies::copies_go_through_mounts,
     exec::exec_runs_beside_the_first_process,
     exec::exec_failures_have_codes,
     files::bind_mounts,

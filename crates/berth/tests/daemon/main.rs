@@ -3,6 +3,7 @@
 
 mod api;
 mod bad_input;
+mod copies;
 mod disk;
 mod first_run;
 mod hostile;
