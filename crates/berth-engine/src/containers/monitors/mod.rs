@@ -65,6 +65,15 @@ fn of_monitor(attempt: &str, error: &MonitorError) -> LaunchError {
     }
 }
 
+/// As [`of_monitor`], where a monitor that has gone means that the container's run was over before the request came: its
+/// exit is on the way.
+fn of_run(id: &ContainerId, attempt: &str, error: &MonitorError) -> LaunchError {
+    match error {
+        MonitorError::Gone { .. } => gone(id),
+        error => of_monitor(attempt, error),
+    }
+}
+
 fn gone(id: &ContainerId) -> LaunchError {
     LaunchError::new(
         format!("container {id} is not running"),
@@ -242,7 +251,7 @@ impl Launcher for Monitors {
             self.handle(id)?
                 .pause()
                 .await
-                .map_err(|e| of_monitor(&format!("cannot pause container {id}"), &e))
+                .map_err(|e| of_run(id, &format!("cannot pause container {id}"), &e))
         }
         .boxed()
     }
@@ -252,7 +261,7 @@ impl Launcher for Monitors {
             self.handle(id)?
                 .resume()
                 .await
-                .map_err(|e| of_monitor(&format!("cannot resume container {id}"), &e))
+                .map_err(|e| of_run(id, &format!("cannot resume container {id}"), &e))
         }
         .boxed()
     }
@@ -266,10 +275,13 @@ impl Launcher for Monitors {
             let handle = self.handle(&record.id)?;
             let numbers = surroundings::block_devices(resources)?;
             let limits = oci::limits(resources, &numbers)?;
-            handle
-                .update(limits)
-                .await
-                .map_err(|e| of_monitor(&format!("cannot update container {}", record.id), &e))
+            handle.update(limits).await.map_err(|e| {
+                of_run(
+                    &record.id,
+                    &format!("cannot update container {}", record.id),
+                    &e,
+                )
+            })
         }
         .boxed()
     }
@@ -378,7 +390,7 @@ impl Launcher for Monitors {
             self.handle(id)?
                 .attach(streams(wanted))
                 .await
-                .map_err(|e| of_monitor(&format!("attach to container {id}"), &e))
+                .map_err(|e| of_run(id, &format!("attach to container {id}"), &e))
         }
         .boxed()
     }
@@ -395,7 +407,7 @@ impl Launcher for Monitors {
                 streams: streams(plan.streams),
             };
             let started = self.handle(id)?.exec(request).await.map_err(|e| {
-                let mut error = of_monitor("", &e);
+                let mut error = of_run(id, "", &e);
                 if error.exit_code == 128 {
                     // As Docker does where it does not know better.
                     error.exit_code = 126;
@@ -420,7 +432,7 @@ impl Launcher for Monitors {
             self.handle(id)?
                 .exec_kill(exec, signal)
                 .await
-                .map_err(|e| of_monitor(&format!("send {signal} to exec session {exec}"), &e))
+                .map_err(|e| of_run(id, &format!("send {signal} to exec session {exec}"), &e))
         }
         .boxed()
     }
@@ -439,7 +451,7 @@ impl Launcher for Monitors {
             self.handle(id)?
                 .resize(exec, size)
                 .await
-                .map_err(|e| of_monitor(&format!("resize the terminal of container {id}"), &e))
+                .map_err(|e| of_run(id, &format!("resize the terminal of container {id}"), &e))
         }
         .boxed()
     }
@@ -451,7 +463,7 @@ impl Launcher for Monitors {
         async move {
             let pids =
                 self.handle(id)?.processes().await.map_err(|e| {
-                    of_monitor(&format!("list the processes of container {id}"), &e)
+                    of_run(id, &format!("list the processes of container {id}"), &e)
                 })?;
             Ok(pids
                 .into_iter()
