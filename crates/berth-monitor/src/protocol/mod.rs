@@ -5,6 +5,8 @@
 //! so gets a new [`VERSION`], and the monitor of the old one is spoken to in its own.
 
 pub mod frame;
+#[cfg(test)]
+mod saved_tests;
 
 use std::path::PathBuf;
 

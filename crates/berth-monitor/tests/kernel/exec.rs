@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use crate::stage::{ALL, OUTPUT, Stage, event, read_all, read_until, split};
 
 crate::tests!("exec": codes_and_output, input, programs_that_cannot_run, a_terminal, killed, codes_are_kept,
-    background_children, ends_with_the_container);
+    background_children, ends_with_the_container, many_at_once);
 
 async fn running() -> (Stage, MonitorHandle) {
     let stage = Stage::shell("sleep 1000");
@@ -208,4 +208,37 @@ async fn ends_with_the_container() {
     stage.over(&handle).await;
     let late = handle.exec(request("late", &["true"], OUTPUT)).await;
     assert!(matches!(late, Err(MonitorError::Gone { .. })));
+}
+
+/// Programs that are over before anybody looks, eight at a time: each has its output, its code, and its end told once.
+async fn many_at_once() {
+    const ALL: usize = 800;
+    const AT_ONCE: usize = 8;
+    let (stage, handle) = running().await;
+    let mut events = handle.events().unwrap();
+    let lanes = (0..AT_ONCE).map(|lane| {
+        let handle = handle.clone();
+        tokio::spawn(async move {
+            for number in (lane..ALL).step_by(AT_ONCE) {
+                let (id, word) = (format!("e{number}"), format!("word {number}"));
+                let started = handle
+                    .exec(request(&id, &["echo", &word], OUTPUT))
+                    .await
+                    .unwrap();
+                let said = split(&read_all(&mut started.stream.unwrap()).await);
+                assert_eq!(said, (format!("{word}\n"), String::new()));
+            }
+        })
+    });
+    for lane in lanes.collect::<Vec<_>>() {
+        lane.await.unwrap();
+    }
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < ALL {
+        let (id, code) = event(&mut events, ended).await;
+        assert_eq!(code, 0, "{id}");
+        assert!(told.insert(id));
+    }
+    assert!(!handle.is_gone());
+    end(&stage, &handle).await;
 }
