@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use berth_sys::fs::Durability;
 use berth_sys::{fs, process, socket};
 use berth_types::Signal;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capability, Spec};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::flags::{Flag, switch, value};
 use super::foreground::{self, Foreground};
@@ -55,15 +57,52 @@ pub(super) const DELETE_FLAGS: &[Flag] = &[switch(&["force", "f"], "kill it firs
 
 pub(super) const LIST_FLAGS: &[Flag] = &[switch(&["quiet", "q"], "ids only")];
 
-/// A configuration, by path of its bundle.
-pub(super) fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
+/// A configuration, by path of its bundle, and what is worth telling of it.
+pub(super) fn load_spec(bundle: &Path) -> Result<(Spec, Vec<String>), Failure> {
     let path = bundle.join("config.json");
-    load_json(&path)?.ok_or_else(|| {
+    load_lenient(&path, "/process")?.ok_or_else(|| {
         Failure::Usage(format!(
             "JSON specification file {} not found",
             path.display()
         ))
     })
+}
+
+/// Reads a document with a process at `place` in it. Capabilities that are not known are left out and told, since one of
+/// a newer kernel is no reason to fail (config.md, "process.capabilities").
+pub(super) fn load_lenient<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    place: &str,
+) -> Result<Option<(T, Vec<String>)>, Failure> {
+    let error = match load_json(path) {
+        Ok(document) => return Ok(document.map(|document| (document, Vec::new()))),
+        Err(error @ RuntimeError::Parse { .. }) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let mut notes = Vec::new();
+    if let Ok(Some(mut document)) = load_json::<Value>(path)
+        && let Some(sets) = document
+            .pointer_mut(&format!("{place}/capabilities"))
+            .and_then(Value::as_object_mut)
+    {
+        for names in sets.values_mut().filter_map(Value::as_array_mut) {
+            names.retain(|name| {
+                let known = Capability::deserialize(name).is_ok();
+                let note =
+                    format!("The capability {name} is left out, since it is not known here.");
+                if !known && !notes.contains(&note) {
+                    notes.push(note);
+                }
+                known
+            });
+        }
+        if !notes.is_empty()
+            && let Ok(document) = serde_json::from_value(document)
+        {
+            return Ok(Some((document, notes)));
+        }
+    }
+    Err(error.into())
 }
 
 /// Descriptors that the environment of a socket-activated caller adds to those of `--preserve-fds`.
@@ -76,7 +115,8 @@ fn activation_descriptors() -> u32 {
 
 fn make(call: &Call<'_>, stdio: impl FnOnce(bool) -> StdioRequest) -> Result<Container, Failure> {
     let bundle = fs::canonicalize(Path::new(call.flags.get("bundle").unwrap_or(".")))?;
-    let mut spec = load_spec(&bundle)?;
+    let (mut spec, notes) = load_spec(&bundle)?;
+    call.note(&notes);
     let terminal = spec
         .process()
         .as_ref()
@@ -170,6 +210,7 @@ pub(super) fn check_console(
 fn wants_terminal(call: &Call<'_>) -> Result<bool, Failure> {
     let bundle = PathBuf::from(call.flags.get("bundle").unwrap_or("."));
     Ok(load_spec(&bundle)?
+        .0
         .process()
         .as_ref()
         .is_some_and(|process| process.terminal().unwrap_or(false)))

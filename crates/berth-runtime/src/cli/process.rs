@@ -8,9 +8,8 @@ use oci_spec::runtime::{BoxBuilder, Capability, LinuxCapabilities, Process, User
 
 use super::flags::{Flag, switch, value};
 use super::foreground::{self, Foreground};
-use super::lifecycle::{check_console, hand_over};
+use super::lifecycle::{check_console, hand_over, load_lenient};
 use super::{Call, Failure, print};
-use crate::state::load_json;
 use crate::{ExecRequest, StdioRequest};
 
 pub(super) const EXEC_FLAGS: &[Flag] = &[
@@ -123,8 +122,10 @@ fn groups(words: &[String]) -> Result<Option<SubGroups>, Failure> {
 /// The process of `--process`, or the container's own with what the flags change.
 fn wanted_process(call: &Call<'_>) -> Result<Process, Failure> {
     if let Some(path) = call.flags.get("process") {
-        return load_json(Path::new(path))?
-            .ok_or_else(|| Failure::Usage(format!("open {path}: no such file or directory")));
+        let (process, notes) = load_lenient(Path::new(path), "")?
+            .ok_or_else(|| Failure::Usage(format!("open {path}: no such file or directory")))?;
+        call.note(&notes);
+        return Ok(process);
     }
     let words = call.flags.words.get(1..).unwrap_or_default();
     if words.is_empty() {

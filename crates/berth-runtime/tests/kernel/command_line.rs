@@ -20,6 +20,7 @@ crate::tests![
     documents_are_well_formed,
     exec_joins_groups_beneath_the_container,
     what_is_left_out_is_told,
+    capabilities_of_newer_kernels_are_left_out,
 ];
 
 /// Calls the runtime in a process of its own, in the bundle's directory.
@@ -322,4 +323,21 @@ fn what_is_left_out_is_told() {
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(words.contains("cannot save the state"), "{words}");
     }
+}
+
+fn capabilities_of_newer_kernels_are_left_out() {
+    let mut bundle = Bundle::new("grep CapEff /proc/self/status");
+    let names = json!(["CAP_KILL", "CAP_OF_TOMORROW"]);
+    bundle.spec["process"]["capabilities"] =
+        json!({"bounding": names, "effective": names, "permitted": names});
+    let output = call(&bundle, &["run", &bundle.id]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(told.matches("CAP_OF_TOMORROW").count(), 1, "{told}");
+    assert!(told.contains("level=warning"), "{told}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "CapEff:\t0000000000000020\n"
+    );
+    bundle.spec["process"]["rlimits"] = json!([{"type": "RLIMIT_ODD", "soft": 1, "hard": 1}]);
+    assert_eq!(call(&bundle, &["run", &bundle.id]).status.code(), Some(1));
 }
