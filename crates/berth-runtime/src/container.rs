@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::create::hooks_of;
 use crate::error::{Report, RuntimeError};
 use crate::hooks::{self, Stage};
+use crate::intel_rdt;
 use crate::limits;
 use crate::plan::SetupPlan;
 use crate::state::{StateDirectory, StateRecord, Status};
@@ -298,6 +299,18 @@ impl Container {
             .apply(&crate::resources::for_update(resources)?)?)
     }
 
+    /// Changes lines of the schemata of its class of resctrl.
+    pub fn update_schemata(&self, lines: &[String]) -> Result<(), RuntimeError> {
+        self.expect_alive()?;
+        match &self.record.intel_rdt {
+            Some(made) => intel_rdt::update(made, lines),
+            None => Err(RuntimeError::invalid(
+                "linux.intelRdt",
+                "the container was made without a class of resctrl, so it has no schemata",
+            )),
+        }
+    }
+
     /// Ids of all its processes, in the PID namespace of the caller.
     pub fn processes(&self) -> Result<Vec<i32>, RuntimeError> {
         match &self.cgroup {
@@ -322,6 +335,9 @@ impl Container {
                 cgroup.kill_all()?;
             }
             Cgroup::remove(location)?;
+        }
+        if let Some(made) = &self.record.intel_rdt {
+            intel_rdt::release(made)?;
         }
         // Read before it is removed; one that cannot be read any more has no hooks.
         let spec = self.directory.load_spec().ok().flatten();

@@ -19,6 +19,7 @@ use crate::error::RuntimeError;
 use crate::first_process::{self, FirstProcess};
 use crate::handshake::{Listener, Message, Speaker};
 use crate::hooks::{self, Stage};
+use crate::intel_rdt;
 use crate::net_devices;
 use crate::plan::SetupPlan;
 use crate::seccomp::Filter;
@@ -111,6 +112,7 @@ pub fn create(request: CreateRequest) -> Result<Container, RuntimeError> {
     let mut undo = Undo {
         directory: directory.clone(),
         cgroup: None,
+        intel_rdt: None,
         process: None,
     };
     let poststop = hooks_of(&request.spec, Stage::Poststop).map(<[_]>::to_vec);
@@ -124,6 +126,7 @@ pub fn create(request: CreateRequest) -> Result<Container, RuntimeError> {
         created: now(),
         owner: rustix::process::geteuid().as_raw(),
         cgroup: None,
+        intel_rdt: None,
         annotations: request.spec.annotations().clone().unwrap_or_default(),
     };
     let made = make(request, &plan, &directory, &mut record, &mut undo);
@@ -147,6 +150,7 @@ type Made = (Cgroup, process::Child, Option<OwnedFd>, Vec<String>);
 struct Undo {
     directory: StateDirectory,
     cgroup: Option<Location>,
+    intel_rdt: Option<intel_rdt::Made>,
     process: Option<process::Child>,
 }
 
@@ -161,6 +165,9 @@ impl Undo {
                 let _ = cgroup.kill_all();
             }
             let _ = Cgroup::remove(location);
+        }
+        if let Some(made) = &self.intel_rdt {
+            let _ = intel_rdt::release(made);
         }
         let _ = self.directory.remove();
     }
@@ -205,6 +212,17 @@ fn make(
     record.cgroup = Some(locate(&request)?);
     directory.save_intent(record)?;
     let cgroup = make_cgroup(&request, record, undo, &mut notes)?;
+    if let Some(asked) = &plan.intel_rdt {
+        let made = intel_rdt::make(asked, &intel_rdt::root()?, &request.id)?;
+        undo.intel_rdt = Some(made.clone());
+        record.intel_rdt = Some(made);
+        directory.save_intent(record)?;
+    }
+    let tasks = record
+        .intel_rdt
+        .as_ref()
+        .map(intel_rdt::tasks)
+        .transpose()?;
     let filter = prepare_filter(&request, directory, &mut notes)?;
     let sources = Sources::open(plan, &request.bundle, request.root)?;
     record.rootfs = sources.root_path.clone();
@@ -223,6 +241,7 @@ fn make(
         gate,
         lock,
         join: &join,
+        tasks: tasks.unwrap_or_default(),
         filter: filter.as_ref(),
         notify,
         stdio: request.stdio,

@@ -22,10 +22,11 @@ use crate::credentials::{self, Labels, NotifyTarget};
 use crate::error::RuntimeError;
 use crate::first_process::{become_root, own_pid, set_pid, take_terminal};
 use crate::handshake::{Listener, Message, Speaker};
+use crate::intel_rdt;
 use crate::limits;
 use crate::plan::process::ProcessPlan;
 use crate::plan::{SetupPlan, process as process_plan};
-use crate::root::open_proc;
+use crate::root::{enter_root, open_proc};
 use crate::seccomp::Filter;
 use crate::state::Status;
 
@@ -115,15 +116,22 @@ pub fn exec_in(container: &Container, request: ExecRequest) -> Result<ExecProces
         target: target
             .try_clone_to_owned()
             .map_err(|cause| Error::new("copy a descriptor", cause))?,
+        first: container.pid(),
         speaker: Speaker::new(theirs),
         join,
+        tasks: container
+            .record()
+            .intel_rdt
+            .as_ref()
+            .map(intel_rdt::tasks)
+            .transpose()?
+            .unwrap_or_default(),
         filter: filter.as_ref(),
         notify,
         stdio: request.stdio,
         preserve_descriptors: request.preserve_descriptors,
     };
-    let first = container.pid();
-    let child = clone_newcomer(newcomer, cgroup, born_in_group, first)?;
+    let child = clone_newcomer(newcomer, cgroup, born_in_group)?;
     let listener = Listener::new(ours);
     let mut console = None;
     let failure = loop {
@@ -160,8 +168,12 @@ struct Newcomer<'a> {
     setup: &'a SetupPlan,
     /// Handle of the container's first process.
     target: OwnedFd,
+    /// Its id.
+    first: i32,
     speaker: Speaker,
     join: JoinHandle,
+    /// Files by which it joins the container's class of resctrl.
+    tasks: Vec<OwnedFd>,
     filter: Option<&'a Filter>,
     notify: Option<NotifyTarget>,
     stdio: StdioRequest,
@@ -172,9 +184,8 @@ fn clone_newcomer(
     newcomer: Newcomer<'_>,
     cgroup: &Cgroup,
     born_in_group: bool,
-    first: i32,
 ) -> Result<process::Child, RuntimeError> {
-    let has = |kind: Kind| newcomer.setup.makes(kind) || newcomer.setup.joins(kind).is_some();
+    let has = |kind: Kind| newcomer.setup.has(kind);
     let mut own_pid_namespace = None;
     if has(Kind::Pid) {
         own_pid_namespace = Some(namespace::open(Path::new("/proc/self/ns/pid"))?);
@@ -187,7 +198,7 @@ fn clone_newcomer(
         }
     }
     process::set_dumpable(false)?;
-    let made = clone_into(newcomer, cgroup, born_in_group, first, flags);
+    let made = clone_into(newcomer, cgroup, born_in_group, flags);
     process::set_dumpable(true)?;
     if let Some(own) = own_pid_namespace {
         namespace::enter(own, Kind::Pid)?;
@@ -202,7 +213,6 @@ fn clone_into(
     newcomer: Newcomer<'_>,
     cgroup: &Cgroup,
     born_in_group: bool,
-    first: i32,
     flags: u64,
 ) -> Result<process::Child, RuntimeError> {
     let mut newcomer = Some(newcomer);
@@ -227,7 +237,7 @@ fn clone_into(
     let Some(mut newcomer) = newcomer else {
         return Err(full.into());
     };
-    let Some(groups) = cgroup.group_of(first) else {
+    let Some(groups) = cgroup.group_of(newcomer.first) else {
         return Err(full.into());
     };
     newcomer.join = cgroup.join_handle_beneath(&groups)?;
@@ -256,6 +266,7 @@ impl Newcomer<'_> {
         self.join
             .join_current(unified_done)
             .map_err(|cause| Error::new("join the control group", cause))?;
+        intel_rdt::join(&self.tasks)?;
         if let Some(cpus) = &self.plan.final_cpus {
             process::set_affinity(cpus)?;
         }
@@ -264,7 +275,13 @@ impl Newcomer<'_> {
         if let Some(target) = &mut self.notify {
             set_pid(&mut target.document, own_pid(&proc)?)?;
         }
-        namespace::enter_of_process(&self.target, flags)?;
+        let root = self.root_of_target(&proc)?;
+        if flags != 0 {
+            namespace::enter_of_process(&self.target, flags)?;
+        }
+        if let Some(root) = root {
+            enter_root(root)?;
+        }
         if flags & process::CLONE_NEWUSER != 0 {
             become_root()?;
         }
@@ -292,6 +309,25 @@ impl Newcomer<'_> {
         let confined =
             credentials::confine(self.plan, settled, labels, self.filter.is_some(), &proc)?;
         Err(confined.execute(self.preserve_descriptors, self.filter, self.notify.take()))
+    }
+}
+
+impl Newcomer<'_> {
+    /// The first process' root, where that is not the root of a mount namespace.
+    fn root_of_target(&self, proc: &OwnedFd) -> Result<Option<OwnedFd>, RuntimeError> {
+        if self.setup.has(Kind::Mount) {
+            return Ok(None);
+        }
+        let root = rustix::fs::openat(
+            proc,
+            format!("{}/root", self.first),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| Error::new("open the container's root", errno))?;
+        // Looked at after opening: so it was the root of the process that the handle means.
+        process::send_signal(&self.target, 0)?;
+        Ok(Some(root))
     }
 }
 

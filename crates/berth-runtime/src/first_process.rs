@@ -18,6 +18,7 @@ use crate::credentials::{self, Confined, Labels, NotifyTarget};
 use crate::error::RuntimeError;
 use crate::handshake::Speaker;
 use crate::hooks::{self, Stage};
+use crate::intel_rdt;
 use crate::plan::SetupPlan;
 use crate::root::{RootBuilder, open_proc, write_proc};
 use crate::seccomp::Filter;
@@ -38,6 +39,8 @@ pub(crate) struct FirstProcess<'a> {
     /// Held until the program is executed.
     pub(crate) lock: OwnedFd,
     pub(crate) join: &'a JoinHandle,
+    /// Files by which it joins its class of resctrl.
+    pub(crate) tasks: Vec<OwnedFd>,
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) notify: Option<NotifyTarget>,
     pub(crate) stdio: StdioRequest,
@@ -135,6 +138,7 @@ impl FirstProcess<'_> {
                 .join_current(unified_done)
                 .map_err(|cause| Error::new("join the control group", cause))?;
         }
+        intel_rdt::join(&self.tasks)?;
         if plan.makes(Kind::User) {
             self.speaker.ask_for_maps()?;
             become_root()?;
@@ -312,10 +316,11 @@ impl FirstProcess<'_> {
             preserve_descriptors,
             sources,
             namespaces,
+            tasks,
             ..
         } = self;
         // From here the creator learns nothing more; and what was opened for the mounts is done with.
-        drop((speaker, sources, namespaces));
+        drop((speaker, sources, namespaces, tasks));
         let starter = loop {
             match rustix::net::accept_with(&gate, rustix::net::SocketFlags::CLOEXEC) {
                 Ok(starter) => break Speaker::new(starter),

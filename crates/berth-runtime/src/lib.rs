@@ -19,6 +19,7 @@ mod first_process;
 mod handshake;
 pub mod hooks;
 pub mod init;
+pub mod intel_rdt;
 pub mod limits;
 pub mod net_devices;
 pub mod plan;

@@ -20,6 +20,9 @@ pub const HOOK_OUTPUT_READS: usize = 64;
 /// How long a killed container may take to be gone before its removal fails.
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
 
+/// Bytes of a class' schemata, and of what the kernel says of a command to resctrl.
+pub const SCHEMATA_BYTES: u64 = 64 << 10;
+
 /// Network devices of the host that one container gets.
 pub const NET_DEVICES: usize = 64;
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use berth_sys::cgroup::Location;
 use berth_sys::mount::{self, AttributeChange, Propagation, attribute};
+use berth_sys::namespace::Kind;
 use berth_sys::path::Root;
 use berth_sys::{path, terminal};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -40,7 +41,13 @@ pub(crate) struct RootBuilder<'a> {
 
 impl<'a> RootBuilder<'a> {
     /// Attaches the root over `/` of this mount namespace, where nobody sees it.
+    ///
+    /// A container in the runtime's mount namespace has its mounts in a tree of their own that is attached nowhere, so
+    /// that nothing of it is mounted on the host and all of it ends with its last process.
     pub(crate) fn attach(plan: &'a SetupPlan, root: OwnedFd) -> Result<Self, RuntimeError> {
+        if !plan.has(Kind::Mount) {
+            return Self::stay_detached(plan, root);
+        }
         let slash = Path::new("/");
         match plan.root_propagation.unwrap_or((Propagation::Slave, true)) {
             (Propagation::Shared, _) => {}
@@ -60,6 +67,31 @@ impl<'a> RootBuilder<'a> {
         )?;
         mount::attach(&root, &target)
             .map_err(|error| error.with_attempt("attach the root file system"))?;
+        Ok(Self {
+            plan,
+            root: Root::from_descriptor(root),
+            late_read_only: Vec::new(),
+            notes: Vec::new(),
+        })
+    }
+
+    fn stay_detached(plan: &'a SetupPlan, root: OwnedFd) -> Result<Self, RuntimeError> {
+        // A kernel that copies a mount attached nowhere also mounts on one.
+        if mount::clone_tree_of(&root, false).is_err() {
+            return Err(RuntimeError::invalid(
+                "linux.namespaces",
+                "without a mount namespace the container's mounts would land on the host (Linux 6.15 and later can \
+                 keep them apart)",
+            ));
+        }
+        mount::set_attributes(
+            &root,
+            true,
+            &AttributeChange {
+                propagation: Some(Propagation::Private),
+                ..AttributeChange::default()
+            },
+        )?;
         Ok(Self {
             plan,
             root: Root::from_descriptor(root),
@@ -235,7 +267,7 @@ impl<'a> RootBuilder<'a> {
         let target = self
             .root
             .create_directories(&step.destination, DIRECTORY_MODE)?;
-        let own_namespace = self.plan.makes(berth_sys::namespace::Kind::Cgroup);
+        let own_namespace = self.plan.makes(Kind::Cgroup);
         let bind = |directory: &Path| -> Result<OwnedFd, RuntimeError> {
             let mount = mount::clone_tree(directory, false)?;
             finish_mount(&mount, step, None)?;
@@ -419,8 +451,16 @@ impl<'a> RootBuilder<'a> {
             set: attribute::READ_ONLY,
             ..AttributeChange::default()
         };
+        let detached = !self.plan.has(Kind::Mount);
         for mount in self.late_read_only.drain(..) {
-            mount::set_attributes(&mount, false, &read_only)?;
+            if detached {
+                // mount_setattr(2) takes what is attached in our namespace or nowhere, not what lies on such a tree.
+                let copy = mount::clone_tree_of(&mount, true)?;
+                mount::set_attributes(&copy, false, &read_only)?;
+                mount::attach(&copy, &mount)?;
+            } else {
+                mount::set_attributes(&mount, false, &read_only)?;
+            }
         }
         if self.plan.root_read_only {
             mount::set_attributes(self.root.descriptor(), false, &read_only)
@@ -431,12 +471,12 @@ impl<'a> RootBuilder<'a> {
 
     /// Makes the new root the root.
     pub(crate) fn enter(&self, no_pivot: bool) -> Result<(), RuntimeError> {
+        if !self.plan.has(Kind::Mount) {
+            return enter_root(self.root.descriptor());
+        }
         if no_pivot {
             // It lies over "/" already: what is left is to make it this process' root.
-            rustix::process::fchdir(self.root.descriptor())
-                .and_then(|()| rustix::process::chroot("."))
-                .and_then(|()| rustix::process::chdir("/"))
-                .map_err(|errno| berth_sys::Error::new("change the root", errno))?;
+            enter_root(self.root.descriptor())?;
         } else {
             mount::pivot_to(self.root.descriptor())?;
         }
@@ -445,6 +485,14 @@ impl<'a> RootBuilder<'a> {
         }
         Ok(())
     }
+}
+
+/// Makes a directory this process' root, in whatever mount namespace it is.
+pub(crate) fn enter_root(directory: impl AsFd) -> Result<(), RuntimeError> {
+    rustix::process::fchdir(directory)
+        .and_then(|()| rustix::process::chroot("."))
+        .and_then(|()| rustix::process::chdir("/"))
+        .map_err(|errno| berth_sys::Error::new("change the root", errno).into())
 }
 
 /// Says on which mount a step failed, unless it says so already.

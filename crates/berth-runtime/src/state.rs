@@ -81,6 +81,9 @@ pub struct StateRecord {
     pub owner: u32,
     /// Its control group.
     pub cgroup: Option<Location>,
+    /// Where it is in resctrl, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<crate::intel_rdt::Made>,
     /// Annotations of the configuration.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
@@ -365,6 +368,7 @@ mod tests {
             created: String::new(),
             owner: 0,
             cgroup: None,
+            intel_rdt: None,
             annotations: HashMap::new(),
         };
         directory.save(&record).unwrap();

@@ -55,7 +55,7 @@ pub(super) fn features(_call: &Call<'_>) -> Result<u8, Failure> {
             },
             "apparmor": {"enabled": has_apparmor()},
             "selinux": {"enabled": has_selinux()},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},
         },

@@ -43,6 +43,22 @@ pub(super) const UPDATE_FLAGS: &[Flag] = &[
     ),
     value(&["memory-swap"], "bytes of memory and swap together"),
     value(&["pids-limit"], "number of tasks"),
+    value(
+        &["kernel-memory"],
+        "bytes of kernel memory; without effect since Linux 5.16",
+    ),
+    value(
+        &["kernel-memory-tcp"],
+        "bytes of kernel memory for TCP; version 1 only",
+    ),
+    value(
+        &["l3-cache-schema"],
+        "part of the L3 cache, of a container with a class of resctrl",
+    ),
+    value(
+        &["mem-bw-schema"],
+        "memory bandwidth, of a container with a class of resctrl",
+    ),
 ];
 
 pub(super) const EVENTS_FLAGS: &[Flag] = &[
@@ -68,6 +84,13 @@ pub(super) fn update(call: &Call<'_>) -> Result<u8, Failure> {
             .ok_or_else(|| Failure::Usage(format!("open {path}: no such file or directory")))?,
         None => from_flags(&call.flags)?,
     };
+    let schemata: Vec<String> = ["l3-cache-schema", "mem-bw-schema"]
+        .iter()
+        .filter_map(|flag| call.flags.get(flag).map(str::to_owned))
+        .collect();
+    if !schemata.is_empty() {
+        container.update_schemata(&schemata)?;
+    }
     call.note(&container.update(&resources)?);
     Ok(0)
 }
@@ -101,6 +124,8 @@ fn from_flags(flags: &Parsed) -> Result<LinuxResources, Failure> {
         ("memory", "limit"),
         ("memory-reservation", "reservation"),
         ("memory-swap", "swap"),
+        ("kernel-memory", "kernel"),
+        ("kernel-memory-tcp", "kernelTCP"),
     ] {
         if let Some(text) = flags.get(flag) {
             set("memory", key, bytes(flag, text)?.into());

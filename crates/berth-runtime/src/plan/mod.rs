@@ -4,6 +4,7 @@
 //! field. Which side does what is told at each field: *creator* (in the caller's namespaces) or *first process*
 //! (in the container's).
 
+pub mod intel_rdt;
 pub mod mount;
 mod net_devices;
 pub mod process;
@@ -20,6 +21,7 @@ use oci_spec::runtime::{
 
 use crate::error::RuntimeError;
 use crate::net_devices::NetDevice;
+use intel_rdt::IntelRdtPlan;
 use mount::{MountKind, MountStep};
 use process::ProcessPlan;
 
@@ -66,6 +68,8 @@ pub struct SetupPlan {
     pub personality: Option<u64>,
     /// NUMA memory policy: mode with flags, nodes (first process).
     pub memory_policy: Option<(u32, Vec<usize>)>,
+    /// Class of service of resctrl (creator; the first process joins it).
+    pub intel_rdt: Option<IntelRdtPlan>,
     /// What the process becomes (first process); `None` is allowed to create, and then start fails.
     pub process: Option<ProcessPlan>,
 }
@@ -159,12 +163,6 @@ impl SetupPlan {
             .linux()
             .as_ref()
             .ok_or_else(|| RuntimeError::invalid("linux", "is missing"))?;
-        if linux.intel_rdt().is_some() {
-            return Err(RuntimeError::invalid(
-                "linux.intelRdt",
-                "classes of service of resctrl are not supported",
-            ));
-        }
         let (new_namespaces, joined_namespaces) = namespaces(spec)?;
         let user_map: Vec<IdMap> = maps(linux.uid_mappings());
         let group_map: Vec<IdMap> = maps(linux.gid_mappings());
@@ -172,12 +170,6 @@ impl SetupPlan {
         let has = |kind: Kind| {
             new_namespaces.contains(&kind) || joined_namespaces.iter().any(|(k, _)| *k == kind)
         };
-        if !has(Kind::Mount) {
-            return Err(RuntimeError::invalid(
-                "linux.namespaces",
-                "a mount namespace is needed, since the container's mounts would land on the host",
-            ));
-        }
         if (spec.hostname().is_some() || spec.domainname().is_some()) && !has(Kind::Uts) {
             return Err(RuntimeError::invalid(
                 "hostname",
@@ -248,8 +240,14 @@ impl SetupPlan {
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
             personality: personality(spec)?,
             memory_policy: memory_policy(spec)?,
+            intel_rdt: intel_rdt::plan(linux)?,
             process,
         })
+    }
+
+    /// Whether the container has a namespace of this kind, made or joined, and not the runtime's.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.makes(kind) || self.joins(kind).is_some()
     }
 
     /// Whether a namespace of this kind is made.

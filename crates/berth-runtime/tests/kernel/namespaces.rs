@@ -9,6 +9,7 @@ use crate::fixture::{Bundle, lines, wait_for};
 crate::tests![
     every_namespace_is_new,
     a_namespace_that_is_not_listed_is_the_hosts,
+    without_a_mount_namespace_nothing_is_mounted_on_the_host,
     namespaces_can_be_joined,
     loopback_is_up,
     a_user_namespace_has_its_maps,
@@ -61,6 +62,62 @@ fn a_namespace_that_is_not_listed_is_the_hosts() {
     for ((kind, inside), outside) in KINDS.iter().zip(&inside).zip(&own()) {
         assert_eq!(inside == outside, *kind != "mnt", "{kind}");
     }
+}
+
+/// config-linux.md, "Namespaces": what is not listed is the runtime's. The mounts are the container's all the same.
+fn without_a_mount_namespace_nothing_is_mounted_on_the_host() {
+    let script = "readlink /proc/self/ns/mnt; cat /bound/file; ls /dev/pts /proc/acpi; \
+                  touch /proc/sys/kernel/hostname 2>&1 | grep -o Read-only; exec sleep 600";
+    let mut bundle = Bundle::new(script);
+    bundle.spec["linux"]["namespaces"] = json!([]);
+    bundle.spec.as_object_mut().unwrap().remove("hostname");
+    fs::create_dir(bundle.path().join("source")).unwrap();
+    fs::write(bundle.path().join("source/file"), "bound\n").unwrap();
+    bundle.mount(
+        json!({"destination": "/bound", "type": "bind", "source": "source",
+                        "options": ["rbind", "ro"]}),
+    );
+    let own_path = bundle.path().to_string_lossy().into_owned();
+    let mounted = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.contains(&own_path)
+    };
+    let mut container = match bundle.create() {
+        Ok(container) => container,
+        Err(error) => {
+            // Kernels before 6.15 cannot mount on what is attached nowhere.
+            assert!(error.chain().contains("Linux 6.15"), "{}", error.chain());
+            let release = rustix::system::uname();
+            let release = release.release().to_string_lossy().into_owned();
+            let mut numbers = release
+                .split('.')
+                .map(|part| part.parse::<u32>().unwrap_or(0));
+            let version = (numbers.next().unwrap(), numbers.next().unwrap());
+            assert!(version < (6, 15), "{release}");
+            return;
+        }
+    };
+    assert!(!mounted());
+    container.start().unwrap();
+    let seen = || fs::read_to_string(bundle.path().join("stdout")).unwrap();
+    crate::fixture::until("all is shown", || seen().ends_with("Read-only\n"));
+    let seen = seen();
+    assert!(
+        seen.starts_with(&format!("{}\nbound\n", own()[2])),
+        "{seen}"
+    );
+    assert!(seen.contains("/dev/pts:\nptmx\n"), "{seen}");
+    // An exec has the same root, and mounts that the host does not see.
+    let output = bundle
+        .exec(bundle.shell("readlink /proc/self/ns/mnt; cat /bound/file; touch /bound/x"))
+        .unwrap();
+    assert_eq!(output.stdout, format!("{}\nbound\n", own()[2]));
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(!mounted());
+    let pid = container.pid();
+    container.delete(true).unwrap();
+    wait_for(pid);
+    assert!(!mounted());
 }
 
 fn namespaces_can_be_joined() {
