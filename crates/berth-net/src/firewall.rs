@@ -11,6 +11,7 @@
 //!   remembered by connection tracking, not by the table.
 
 mod audit;
+mod book;
 mod chains;
 mod conntrack;
 mod error;
@@ -21,6 +22,7 @@ mod forwarding;
 mod hold;
 mod message;
 mod others;
+mod parts;
 mod plan;
 mod ports;
 mod redirect;
@@ -35,7 +37,7 @@ pub use executor::{Firewall, Healed};
 pub use forward::{Forwarder, Route};
 pub use hold::{HoldError, hold};
 pub use others::Warning;
-pub use plan::{Change, Endpoint, GatewayMode, Link, Network, Parts, Policy, Protocol, Published};
+pub use parts::{Change, Endpoint, GatewayMode, Link, Network, Parts, Policy, Protocol, Published};
 pub use ports::{EPHEMERAL, PortBinding, PortBook, PortError, PortRequest, ephemeral_of_kernel};
 pub use redirect::dns_redirect;
 pub use socket::Socket;

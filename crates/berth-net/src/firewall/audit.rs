@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::plan::{GatewayMode, Network, Policy, Published};
+use super::parts::{GatewayMode, Network, Policy, Published};
 
 /// What the host's own input chains do with what no rule of theirs names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::error::Result;
 use super::message::{Attributes, CONNTRACK, Reader};
-use super::plan::Published;
+use super::parts::Published;
 use super::socket::{Listing, Socket};
 
 /// `IPCTNL_MSG_CT_GET` and `IPCTNL_MSG_CT_DELETE`.

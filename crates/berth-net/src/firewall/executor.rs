@@ -13,7 +13,8 @@ use super::error::Result;
 use super::forwarding::{self, Forwarding};
 use super::message::Batch;
 use super::others::{self, Warning};
-use super::plan::{Book, Change, Parts, Protocol};
+use super::book::Book;
+use super::parts::{Change, Parts, Protocol};
 use super::schema::{Data, Element, Set};
 use super::socket::Socket;
 use super::table::{Found, Table, kind};
@@ -225,7 +226,7 @@ impl Firewall {
             .collect()
     }
 
-    fn send(&mut self, difference: &super::plan::Difference) -> Result<()> {
+    fn send(&mut self, difference: &super::book::Difference) -> Result<()> {
         let bridging = self.book.keeps_members_apart();
         if !self.present || bridging != self.bridging {
             return self.reconcile().map(drop);

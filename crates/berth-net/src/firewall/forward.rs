@@ -27,7 +27,7 @@ use rustix::net::{
 
 use self::stream::Stream;
 use super::error::{Error, Result};
-use super::plan::{Policy, Protocol};
+use super::parts::{Policy, Protocol};
 use crate::limits::{FORWARD_BATCH, FORWARD_DATAGRAM, FORWARD_FLOW_IDLE, FORWARD_SESSIONS};
 
 /// One held port and where it leads.

@@ -11,7 +11,7 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt,
 };
 
-use super::plan::Protocol;
+use super::parts::Protocol;
 use crate::limits::HELD_BACKLOG;
 
 /// Why a port could not be held.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::plan::Protocol;
+use super::parts::Protocol;
 
 /// The ephemeral ports where the kernel does not say (`/proc/sys/net/ipv4/ip_local_port_range`).
 pub const EPHEMERAL: (u16, u16) = (32_768, 60_999);

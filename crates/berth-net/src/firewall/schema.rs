@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use super::chains::Chain;
 use super::expression::Source;
-use super::plan::Protocol;
+use super::parts::Protocol;
 
 /// Which connections a translation serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
