@@ -8,6 +8,7 @@
 pub mod address;
 pub mod dns;
 pub mod firewall;
+mod inside;
 pub mod limits;
 pub mod link;
 pub mod netlink;

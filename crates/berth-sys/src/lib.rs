@@ -3,6 +3,7 @@
 pub mod capability;
 pub mod cgroup;
 pub mod credentials;
+pub mod datagram;
 pub mod error;
 pub mod executable;
 pub mod fs;

@@ -76,7 +76,11 @@ impl Network {
         let forwarder = match &mut self.forwarder {
             Some(forwarder) => forwarder,
             none => {
-                let forwarder = Forwarder::new()?;
+                let namespace = self.namespace.as_ref().map(OwnedFd::try_clone);
+                let namespace = namespace.transpose().map_err(|cause| {
+                    berth_sys::Error::new("keep the container's network namespace", cause)
+                })?;
+                let forwarder = Forwarder::new(namespace)?;
                 poll.add_level(&forwarder, Token::Ports)?;
                 none.insert(forwarder)
             }

@@ -8,12 +8,12 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_sys::namespace::{self, Kind};
 use berth_sys::{Error, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::resolv_conf::RESOLVER;
 use crate::firewall;
+use crate::inside::inside;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -76,7 +76,7 @@ impl DnsSockets {
         firewall::Socket::open()
             .and_then(|socket| {
                 firewall::dns_redirect(&socket, ports.udp, ports.tcp)?;
-                close_behind(socket);
+                socket.close_behind();
                 Ok(())
             })
             .map_err(|error| Error::new(error.to_string(), cause(&error)))?;
@@ -103,14 +103,6 @@ impl DnsSockets {
     }
 }
 
-/// Closes where nobody waits for it: the end of a netfilter socket takes the kernel about 10 ms.
-fn close_behind(socket: firewall::Socket) {
-    // Where no thread can be made, the refused closure closes it here.
-    let _ = std::thread::Builder::new()
-        .name("close".to_owned())
-        .spawn(move || drop(socket));
-}
-
 fn port(socket: &OwnedFd) -> Result<u16> {
     let attempt = "look at a socket of a container's resolver";
     let address = rustix::net::getsockname(socket).map_err(|cause| Error::new(attempt, cause))?;
@@ -132,21 +124,4 @@ fn cause(error: &firewall::Error) -> std::io::Error {
 
 fn is_resolver(address: Ipv4Addr) -> bool {
     address == RESOLVER
-}
-
-/// Calls `work` with the calling thread in `namespace`.
-///
-/// A thread that cannot come back would do everything that follows in the wrong network; rather than that, the process
-/// ends. It cannot happen to a process that was able to enter.
-///
-/// # Errors
-/// When the namespace cannot be entered; `work` was not called then.
-pub(super) fn inside<T>(namespace: impl AsFd, work: impl FnOnce() -> T) -> Result<T> {
-    let home = namespace::open(std::path::Path::new("/proc/thread-self/ns/net"))?;
-    namespace::enter(namespace, Kind::Network)?;
-    let result = work();
-    if namespace::enter(&home, Kind::Network).is_err() {
-        std::process::abort();
-    }
-    Ok(result)
 }

@@ -37,8 +37,12 @@ pub(crate) enum Meta {
 pub(crate) enum Ct {
     /// Bits of `NF_CT_STATE_BIT`.
     State = 0,
+    /// `IP_CT_DIR_ORIGINAL` or `IP_CT_DIR_REPLY`, one byte.
+    Direction = 1,
     /// Bits of `enum ip_conntrack_status`.
     Status = 2,
+    /// A number that rules give it.
+    Mark = 3,
 }
 
 impl Ct {
@@ -110,6 +114,14 @@ pub(crate) enum Expression {
     MetaIs(Meta, Vec<u8>),
     /// Some of these bits are set.
     CtAny(Ct, u32),
+    /// A part of the connection has this value.
+    CtIs(Ct, Vec<u8>),
+    /// The packet's socket speaks under addresses of others; see [`super::inward`].
+    SocketSpeaksForOthers,
+    /// Marks the connection.
+    SetConnectionMark(u32),
+    /// Marks the packet.
+    SetMark(u32),
     /// An IPv4 address, source or destination, in 127.0.0.0/8.
     Loopback {
         /// Which of the two.
@@ -240,6 +252,37 @@ impl Expression {
                 mask(list, &bits.to_ne_bytes());
                 compare(list, false, &[0; 4]);
             }
+            Self::CtIs(part, value) => {
+                expression(list, "ct", |data| {
+                    data.number(1, FIRST);
+                    data.number(2, *part as u32);
+                });
+                compare(list, true, value);
+            }
+            Self::SocketSpeaksForOthers => {
+                // NFTA_SOCKET_KEY: NFT_SOCKET_TRANSPARENT.
+                expression(list, "socket", |data| {
+                    data.number(1, 0);
+                    data.number(2, FIRST);
+                });
+                compare(list, true, &[1]);
+            }
+            Self::SetConnectionMark(mark) => {
+                put(list, &mark.to_ne_bytes());
+                // NFTA_CT_KEY, NFTA_CT_SREG.
+                expression(list, "ct", |data| {
+                    data.number(2, Ct::Mark as u32);
+                    data.number(4, FIRST);
+                });
+            }
+            Self::SetMark(mark) => {
+                put(list, &mark.to_ne_bytes());
+                // NFTA_META_KEY: NFT_META_MARK; NFTA_META_SREG.
+                expression(list, "meta", |data| {
+                    data.number(2, 3);
+                    data.number(3, FIRST);
+                });
+            }
             Self::Loopback { source } => {
                 load_header(list, FIRST, NETWORK, if *source { 12 } else { 16 }, 4);
                 mask(list, &[255, 0, 0, 0]);
@@ -280,10 +323,7 @@ impl Expression {
                 port,
                 checksum,
             } => {
-                expression(list, "immediate", |data| {
-                    data.number(1, FIRST);
-                    data.nest(2, |value| value.bytes(1, &port.to_be_bytes()));
-                });
+                put(list, &port.to_be_bytes());
                 expression(list, "payload", |data| {
                     data.number(5, FIRST);
                     data.number(2, TRANSPORT);
@@ -368,6 +408,14 @@ fn compare(list: &mut Attributes, equal: bool, value: &[u8]) {
         data.number(1, FIRST);
         data.number(2, u32::from(!equal));
         data.nest(3, |inner| inner.bytes(1, value));
+    });
+}
+
+/// Puts a value where keys begin.
+fn put(list: &mut Attributes, value: &[u8]) {
+    expression(list, "immediate", |data| {
+        data.number(1, FIRST);
+        data.nest(2, |inner| inner.bytes(1, value));
     });
 }
 

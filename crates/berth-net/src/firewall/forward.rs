@@ -2,8 +2,10 @@
 //!
 //! Owns the held sockets of one container ([`super::hold()`]) and the connections through them. It serves ::1 and
 //! link-local clients, IPv6 clients of a container that has IPv4 only, outside clients under the policy `firewall`,
-//! and everybody for the moment in which another program has flushed our table. The container sees the gateway's
-//! address as the source.
+//! and everybody for the moment in which another program has flushed our table. Under the policy `firewall` the container
+//! sees the client's own address ([`super::inward`]), otherwise the gateway's.
+//!
+//! Answers by UDP come from the address that was asked.
 //!
 //! It starts no thread. [`Forwarder::as_fd`] is one descriptor that becomes readable when there is something to do
 //! (epoll(7) inside epoll); the monitor's loop then calls [`Forwarder::turn`].
@@ -18,16 +20,18 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use berth_sys::datagram::{self, Datagram, Local};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, connect,
-    getpeername, getsockname, recv, recvfrom, send, sendto, socket_with,
+    getpeername, getsockname, recv, send, socket_with,
 };
 
 use self::stream::Stream;
 use super::error::{Error, Result};
 use super::parts::{Policy, Protocol};
+use crate::inside::inside;
 use crate::limits::{FORWARD_BATCH, FORWARD_DATAGRAM, FORWARD_FLOW_IDLE, FORWARD_SESSIONS};
 
 /// One held port and where it leads.
@@ -47,6 +51,8 @@ pub struct Route {
 #[derive(Debug)]
 pub struct Forwarder {
     epoll: OwnedFd,
+    /// The container's network namespace.
+    container: Option<OwnedFd>,
     routes: BTreeMap<u32, Held>,
     sessions: HashMap<u32, Session>,
     next: u32,
@@ -57,8 +63,15 @@ pub struct Forwarder {
 #[derive(Debug)]
 struct Held {
     route: Route,
-    /// UDP: the flow of each client.
-    flows: HashMap<SocketAddr, u32>,
+    /// UDP: the flow of each client, and which address of ours it asks.
+    flows: HashMap<Ends, u32>,
+}
+
+/// The two ends of a flow on the client's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Ends {
+    client: SocketAddr,
+    asked: Option<Local>,
 }
 
 #[derive(Debug)]
@@ -71,22 +84,24 @@ enum Session {
 #[derive(Debug)]
 struct Flow {
     route: u32,
-    client: SocketAddr,
+    ends: Ends,
     socket: OwnedFd,
     used: Instant,
 }
 
 impl Forwarder {
-    /// One without ports.
+    /// One without ports. Under the policy `firewall` what is carried is opened in the namespace `container`, which
+    /// [`super::keep_clients`] has prepared, under the clients' own addresses.
     ///
     /// # Errors
     ///
     /// No descriptor is left.
-    pub fn new() -> Result<Self> {
+    pub fn new(container: Option<OwnedFd>) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|cause| Error::new("prepare to forward ports", cause.into()))?;
         Ok(Self {
             epoll,
+            container,
             routes: BTreeMap::new(),
             sessions: HashMap::new(),
             next: 0,
@@ -101,6 +116,12 @@ impl Forwarder {
     /// The socket cannot be watched.
     pub fn add(&mut self, route: Route) -> Result<u32> {
         let number = self.number();
+        let failed = |cause| Error::new(format!("forward to {}", route.target), cause);
+        if route.protocol == Protocol::Udp {
+            let ipv4 = is_bound_to_ipv4(&route.socket);
+            datagram::tell_destination(&route.socket, ipv4)
+                .map_err(|cause| failed(std::io::Error::other(cause)))?;
+        }
         if route.protocol != Protocol::Sctp {
             watch(
                 &self.epoll,
@@ -109,7 +130,7 @@ impl Forwarder {
                 false,
                 interest(!self.full),
             )
-            .map_err(|cause| Error::new(format!("forward to {}", route.target), cause.into()))?;
+            .map_err(|cause| failed(cause.into()))?;
         }
         self.routes.insert(
             number,
@@ -231,7 +252,10 @@ impl Forwarder {
         if held.route.policy == Policy::Loopback && !is_connected_to_itself(&client) {
             return true;
         }
-        let Some(server) = connected(held.route.target, SocketType::STREAM) else {
+        let peer = getpeername(&client)
+            .ok()
+            .and_then(|end| SocketAddr::try_from(end?).ok());
+        let Some(server) = self.reach(&held.route, peer, SocketType::STREAM) else {
             return true;
         };
         let session = self.number();
@@ -250,41 +274,42 @@ impl Forwarder {
 
     /// Takes one datagram from a client; false when there is none.
     fn take_datagram(&mut self, number: u32, now: Instant) -> bool {
-        let Some(held) = self.routes.get_mut(&number) else {
+        let Some(held) = self.routes.get(&number) else {
             return false;
         };
         let mut buffer = vec![0; FORWARD_DATAGRAM];
-        let (length, client) =
-            match recvfrom(&held.route.socket, &mut buffer[..], RecvFlags::empty()) {
-                Ok((length, _, Some(client))) => (length, client),
-                Ok(_) => return true,
-                Err(Errno::AGAIN) => return false,
-                // An answer that could not be delivered (ICMP) is told here; it is that client's matter.
-                Err(_) => return true,
-            };
-        let Ok(client) = SocketAddr::try_from(client) else {
-            return true;
+        let Datagram { length, from, to } = match datagram::receive(&held.route.socket, &mut buffer)
+        {
+            Ok(datagram) => datagram,
+            Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => return false,
+            // An answer that could not be delivered (ICMP) is told here; it is that client's matter.
+            Err(_) => return true,
         };
-        if held.route.policy == Policy::Loopback && !is_own(client.ip()) {
+        if held.route.policy == Policy::Loopback && !is_own(from.ip()) {
             return true;
         }
-        let flow = match held.flows.get(&client) {
+        let ends = Ends {
+            client: from,
+            asked: to,
+        };
+        let flow = match held.flows.get(&ends) {
             Some(flow) => *flow,
             None => {
-                let Some(socket) = connected(held.route.target, SocketType::DGRAM) else {
+                let Some(socket) = self.reach(&held.route, Some(from), SocketType::DGRAM) else {
                     return true;
                 };
-                let flow = self.next;
-                self.next = self.next.wrapping_add(1);
+                let flow = self.number();
                 if watch(&self.epoll, &socket, flow, true, interest(true)).is_err() {
                     return true;
                 }
-                held.flows.insert(client, flow);
+                if let Some(held) = self.routes.get_mut(&number) {
+                    held.flows.insert(ends, flow);
+                }
                 self.sessions.insert(
                     flow,
                     Session::Flow(Flow {
                         route: number,
-                        client,
+                        ends,
                         socket,
                         used: now,
                     }),
@@ -335,11 +360,11 @@ impl Forwarder {
                     match recv(&flow.socket, &mut buffer[..], RecvFlags::empty()) {
                         Ok((length, _)) => {
                             flow.used = now;
-                            let _ = sendto(
+                            let _ = datagram::send(
                                 &held.route.socket,
                                 &buffer[..length],
-                                SendFlags::NOSIGNAL,
-                                &flow.client,
+                                flow.ends.client,
+                                flow.ends.asked,
                             );
                         }
                         Err(Errno::AGAIN) => break,
@@ -360,7 +385,7 @@ impl Forwarder {
         self.sessions.retain(|_, session| match session {
             Session::Flow(flow) if now >= flow.used + FORWARD_FLOW_IDLE => {
                 if let Some(held) = routes.get_mut(&flow.route) {
-                    held.flows.remove(&flow.client);
+                    held.flows.remove(&flow.ends);
                 }
                 false
             }
@@ -386,6 +411,33 @@ impl Forwarder {
                 );
             }
         }
+    }
+
+    /// A socket on its way to the container, under the client's own address where the policy promises it.
+    ///
+    /// A client on loopback or on the link alone has no address that would mean the same inside; one of the other family
+    /// has none at all; and the container's own address would make it take itself for the client.
+    fn reach(
+        &self,
+        route: &Route,
+        client: Option<SocketAddr>,
+        kind: SocketType,
+    ) -> Option<OwnedFd> {
+        if let (Policy::Firewall, Some(namespace), Some(client)) =
+            (route.policy, &self.container, client)
+        {
+            let (from, to) = (client.ip(), route.target.ip());
+            if from.is_ipv4() == to.is_ipv4()
+                && from != to
+                && !from.is_loopback()
+                && !is_link_local(from)
+            {
+                return inside(namespace, || datagram::connect_as(from, route.target, kind))
+                    .and_then(|connected| connected)
+                    .ok();
+            }
+        }
+        connected(route.target, kind)
     }
 
     fn number(&mut self) -> u32 {
@@ -460,6 +512,21 @@ fn is_connected_to_itself(client: &OwnedFd) -> bool {
         (Some(peer), Some(own)) => peer.ip().is_loopback() || peer.ip() == own.ip(),
         _ => false,
     }
+}
+
+/// Whether an address means something on its link alone (RFC 4291, 2.5.6).
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.segments()[0] & 0xffc0 == 0xfe80,
+    }
+}
+
+fn is_bound_to_ipv4(socket: &OwnedFd) -> bool {
+    getsockname(socket)
+        .ok()
+        .and_then(|end| SocketAddr::try_from(end).ok())
+        .is_none_or(|end| end.is_ipv4())
 }
 
 /// Whether the host has the address: only then can a socket be bound to it.

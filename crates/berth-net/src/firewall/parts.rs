@@ -72,7 +72,7 @@ pub enum Policy {
     /// Everyone who reaches the host's address; the host's input rules are not asked (Docker's behaviour).
     #[default]
     Compat,
-    /// Whom the host's own input rules let in; the container sees the gateway's address as the source.
+    /// Whom the host's own input rules let in.
     Firewall,
     /// Programs of the host itself.
     Loopback,

@@ -54,6 +54,14 @@ impl Socket {
         })
     }
 
+    /// Closes where nobody waits for it: the end of a netfilter socket takes the kernel about 10 ms.
+    pub(crate) fn close_behind(self) {
+        // Where no thread can be made, the refused closure closes it here.
+        let _ = std::thread::Builder::new()
+            .name("close".to_owned())
+            .spawn(move || drop(self));
+    }
+
     /// The port by which the kernel knows this socket; notices of our own changes carry it.
     pub(crate) fn port(&self) -> u32 {
         self.port

@@ -15,8 +15,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::{Client, Responder};
 use crate::dns::message::{Judgement, Query, renumber};
-use crate::dns::sockets;
 use crate::dns::upstream::{Place, Upstream};
+use crate::inside::inside;
 use crate::limits;
 
 /// A query on its way.
@@ -249,7 +249,7 @@ impl Responder {
         };
         match server.from {
             Place::Host => open(),
-            Place::Container => sockets::inside(&self.namespace, open).map_err(|_| Errno::PERM)?,
+            Place::Container => inside(&self.namespace, open).map_err(|_| Errno::PERM)?,
         }
     }
 

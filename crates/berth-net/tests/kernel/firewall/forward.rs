@@ -1,7 +1,8 @@
 //! Held ports, and what is carried where the kernel cannot translate.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,22 @@ use crate::namespace::Namespace;
 
 /// Drives a forwarder inside `namespace` while `test` runs.
 fn while_forwarding(namespace: &Namespace, routes: Vec<Route>, test: impl FnOnce()) {
+    while_forwarding_into(namespace, None, routes, test);
+}
+
+/// The same for one container, whose namespace is prepared.
+fn while_forwarding_into(
+    namespace: &Namespace,
+    container: Option<OwnedFd>,
+    routes: Vec<Route>,
+    test: impl FnOnce(),
+) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let stop = &stop;
         let carrier = scope.spawn(move || {
             namespace.run(|| {
-                let mut forwarder = Forwarder::new().unwrap();
+                let mut forwarder = Forwarder::new(container).unwrap();
                 for route in routes {
                     forwarder.add(route).unwrap();
                 }
@@ -137,6 +148,76 @@ fn the_policy_loopback_serves_the_host_even_without_rules() {
 }
 
 #[test]
+fn under_firewall_the_hosts_rules_decide_and_the_client_is_seen() {
+    let (mut host, outside) = Host::new();
+    host.network(11, |_| ());
+    let web = host.container(11, 2);
+    let _server = Server::start(&web, 80);
+    for line in [
+        "nft add table inet filter",
+        "nft add chain inet filter input { type filter hook input priority 0 ; policy drop ; }",
+        "nft add rule inet filter input ct state established,related accept",
+        "nft add rule inet filter input meta l4proto { icmp, icmpv6 } accept",
+        "nft add rule inet filter input meta l4proto { tcp, udp } th dport 8080 accept",
+    ] {
+        host.namespace.command(line);
+    }
+    let mut all = Vec::new();
+    for (address, container) in [("0.0.0.0", v4(11, 2)), ("::", v6(11, 2))] {
+        for port in [8080, 8081] {
+            let mut tcp = published(11, address, port, container);
+            tcp.policy = Policy::Firewall;
+            host.publish(Published {
+                protocol: Protocol::Udp,
+                ..tcp.clone()
+            });
+            host.publish(tcp);
+            let policy = Policy::Firewall;
+            all.extend(routes(&host.namespace, address, port, container, policy));
+        }
+    }
+    // Preparing again changes nothing.
+    for _ in 0..2 {
+        berth_net::firewall::keep_clients(&web).unwrap();
+    }
+    let container = web.as_fd().try_clone_to_owned().unwrap();
+    while_forwarding_into(&host.namespace, Some(container), all, || {
+        for asked in [ask, ask_udp] {
+            let from_outside = |to: &str| asked(&outside, to);
+            assert_eq!(from_outside("192.0.2.1:8080").as_deref(), Some("192.0.2.2"));
+            let v6 = from_outside("[2001:db8::1]:8080");
+            assert_eq!(v6.as_deref(), Some("2001:db8::2"));
+            for closed in ["192.0.2.1:8081", "[2001:db8::1]:8081"] {
+                assert_eq!(from_outside(closed), None, "{closed}");
+            }
+            // The host's own programs are not asked about.
+            assert!(asked(&host.namespace, "127.0.0.1:8081").is_some());
+            assert!(asked(&host.namespace, "192.0.2.1:8081").is_some());
+            assert!(asked(&host.namespace, "[::1]:8080").is_some());
+            // What the container itself asks outside goes out as before.
+            let _other = Server::start(&outside, 80);
+            assert!(asked(&web, "192.0.2.2:80").is_some());
+        }
+    });
+}
+
+#[test]
+fn datagrams_are_answered_from_the_address_that_was_asked() {
+    let (mut host, outside) = Host::new();
+    host.namespace.command("ip addr add 192.0.2.9/24 dev eth0");
+    host.network(11, |_| ());
+    let web = host.container(11, 2);
+    let _server = Server::start(&web, 80);
+    let all = routes(&host.namespace, "0.0.0.0", 8080, v4(11, 2), Policy::Compat);
+    while_forwarding(&host.namespace, all, || {
+        // A connected socket takes answers from that address alone.
+        for own in ["192.0.2.9:8080", "192.0.2.1:8080"] {
+            assert!(ask_udp(&outside, own).is_some(), "{own}");
+        }
+    });
+}
+
+#[test]
 fn large_streams_arrive_whole_and_half_closed() {
     let (mut host, _outside) = Host::new();
     host.network(11, |_| ());
@@ -204,7 +285,7 @@ fn a_taken_port_is_told_in_dockers_words() {
 fn questions_are_led_to_the_resolver() {
     let namespace = Namespace::new();
     namespace.run(|| {
-        let udp = std::net::UdpSocket::bind("127.0.0.11:0").unwrap();
+        let udp = UdpSocket::bind("127.0.0.11:0").unwrap();
         let tcp = TcpListener::bind("127.0.0.11:0").unwrap();
         let ports = [
             udp.local_addr().unwrap().port(),
@@ -214,7 +295,7 @@ fn questions_are_led_to_the_resolver() {
         for _ in 0..2 {
             berth_net::firewall::dns_redirect(&socket, ports[0], ports[1]).unwrap();
         }
-        let client = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let client = UdpSocket::bind("0.0.0.0:0").unwrap();
         client.connect("127.0.0.11:53").unwrap();
         client
             .set_read_timeout(Some(Duration::from_secs(5)))
