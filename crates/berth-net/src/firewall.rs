@@ -21,6 +21,7 @@ mod forward;
 mod forwarding;
 mod hold;
 mod inward;
+mod legacy;
 mod message;
 mod others;
 mod parts;

@@ -18,5 +18,6 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod xtables;
 
 pub use error::{Attempt, Error, Result};

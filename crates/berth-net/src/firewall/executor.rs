@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::audit::InputPolicy;
+use super::book::Book;
 use super::chains::FAMILIES;
 use super::conntrack;
 use super::error::Result;
 use super::forwarding::{self, Forwarding};
+use super::legacy;
 use super::message::Batch;
 use super::others::{self, Warning};
-use super::book::Book;
 use super::parts::{Change, Parts, Protocol};
 use super::schema::{Data, Element, Set};
 use super::socket::Socket;
@@ -171,6 +172,11 @@ impl Firewall {
         healed.accepts = accepts.added;
         healed.warnings = accepts.warnings;
         Ok(healed)
+    }
+
+    /// Looks at the chains of `iptables-legacy`, whose changes nobody tells of; cheap where there are none.
+    pub fn heal_legacy(&self) -> Vec<Warning> {
+        legacy::adjust(&self.name, &self.bridges()).warnings
     }
 
     /// How the host's own input chains stand towards what no rule of theirs names, for [`super::reach`].

@@ -5,16 +5,14 @@
 //! for each of our bridges at its head, in and out, told by their comment; our own table has decided, or decides,
 //! what really passes. They go with the network.
 //!
-//! Chains of `iptables-legacy` are not visible to nf_tables and cannot be changed by it; the operator is told what to do.
+//! Chains of `iptables-legacy` get the same by other means ([`super::legacy`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-use berth_sys::fs;
 
 use super::audit::InputPolicy;
 use super::error::Result;
 use super::expression::{Expression, Meta, Verdict};
+use super::legacy;
 use super::message::{Attributes, Batch, CREATE, NFTABLES, Reader};
 use super::schema::interface_key;
 use super::socket::{Listing, Socket};
@@ -113,9 +111,9 @@ pub(crate) fn adjust(socket: &Socket, name: &str, bridges: &BTreeSet<String>) ->
             Err(error) => return Err(error),
         }
     }
-    if let Some(bridge) = bridges.first() {
-        adjusted.warnings.extend(legacy(bridge));
-    }
+    let of_legacy = legacy::adjust(name, bridges);
+    adjusted.added += of_legacy.added;
+    adjusted.warnings.extend(of_legacy.warnings);
     Ok(adjusted)
 }
 
@@ -126,12 +124,11 @@ pub(crate) fn input_policy(socket: &Socket, name: &str) -> Result<InputPolicy> {
     let drops = chains
         .values()
         .any(|chain| chain.drops_by_policy || chain.ends_in_drop);
-    Ok(if drops {
-        InputPolicy::Drop
-    } else if LEGACY.iter().any(|(path, _)| has_filter_table(path)) {
-        InputPolicy::Unknown
-    } else {
-        InputPolicy::Accept
+    Ok(match legacy::input_drops() {
+        _ if drops => InputPolicy::Drop,
+        Some(true) => InputPolicy::Drop,
+        Some(false) => InputPolicy::Accept,
+        None => InputPolicy::Unknown,
     })
 }
 
@@ -158,32 +155,6 @@ fn owned_by_another(table: &str, chain: &str, bridges: &BTreeSet<String>) -> War
             format!("nft insert rule inet {table} {chain} iifname {bridge} accept")
         },
     }
-}
-
-/// Where x_tables names the tables of each family, and the program that shows them.
-const LEGACY: [(&str, &str); 2] = [
-    ("/proc/thread-self/net/ip_tables_names", "iptables-legacy"),
-    ("/proc/thread-self/net/ip6_tables_names", "ip6tables-legacy"),
-];
-
-fn has_filter_table(path: &str) -> bool {
-    fs::read_to_string(Path::new(path))
-        .is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
-}
-
-/// Rules of iptables-legacy (x_tables) that may drop.
-fn legacy(bridge: &str) -> Option<Warning> {
-    let (_, program) = LEGACY
-        .into_iter()
-        .find(|(path, _)| has_filter_table(path))?;
-    Some(Warning {
-        text: format!(
-            "{program} has a table 'filter', which Berth cannot read; if its chain FORWARD drops, containers reach nothing"
-        ),
-        command: format!(
-            "{program} -I FORWARD -i {bridge} -j ACCEPT && {program} -I FORWARD -o {bridge} -j ACCEPT"
-        ),
-    })
 }
 
 fn chains_at(socket: &Socket, name: &str, hook: u32) -> Result<BTreeMap<ChainKey, ForeignChain>> {

@@ -92,18 +92,80 @@ fn rules_that_are_loaded_anew_get_their_accept_again() {
 }
 
 #[test]
-fn iptables_legacy_is_named_with_what_to_do() {
-    let (mut host, outside) = Host::new();
-    host.namespace.command("iptables-legacy -P FORWARD DROP");
-    host.network(11, |_| ());
+fn iptables_legacy_gets_the_same_accepts() {
+    let (mut host, all) = reaches(|host| {
+        for program in ["iptables-legacy", "ip6tables-legacy"] {
+            for arguments in [
+                "-P FORWARD DROP",
+                "-N DOCKER-USER",
+                "-A DOCKER-USER -j RETURN",
+                "-A FORWARD -j DOCKER-USER",
+                "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+                "-A INPUT -p tcp --dport 22 -j ACCEPT",
+            ] {
+                host.namespace.command(&format!("{program} {arguments}"));
+            }
+        }
+    });
+    assert!(all);
+    let listed = |host: &Host| host.namespace.command("iptables-legacy -S");
+    let own = [
+        "-A FORWARD -i br11 -m comment --comment \"berth-test: from br11\" -j ACCEPT",
+        "-A FORWARD -o br11 -m comment --comment \"berth-test: to br11\" -j ACCEPT",
+        "-A FORWARD -j DOCKER-USER",
+        "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+        "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT",
+        "-A DOCKER-USER -j RETURN",
+    ];
+    let seen = listed(&host);
+    let positions: Vec<_> = own.iter().map(|rule| seen.find(rule)).collect();
+    assert!(positions.iter().all(Option::is_some), "{seen}");
+    // They have been used, and go on counting while the table is changed.
+    let packets = |host: &Host| -> u64 {
+        let text = host.namespace.command("iptables-legacy -vxnL FORWARD");
+        let line = text
+            .lines()
+            .find(|line| line.contains("from br11"))
+            .unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let before = packets(&host);
+    assert!(before > 0);
+    host.network(12, |_| ());
+    assert!(packets(&host) >= before);
+    // Put back when the rules are loaded anew.
+    host.namespace.command("iptables-legacy -F FORWARD");
     let firewall = &mut host.firewall;
-    let healed = host.namespace.run(|| firewall.heal().unwrap());
-    assert_eq!(healed.warnings.len(), 1);
-    let web = host.container(11, 2);
-    let _server = Server::start(&outside, 80);
-    assert!(ask(&web, "192.0.2.2:80").is_none());
-    for command in healed.warnings[0].command.split(" && ") {
-        host.namespace.command(command);
-    }
-    assert!(ask(&web, "192.0.2.2:80").is_some());
+    assert_eq!(host.namespace.run(|| firewall.heal_legacy()), []);
+    assert!(listed(&host).contains(own[0]));
+    // And they go with the networks; the rest stays.
+    let networks = host.firewall.parts().networks;
+    host.withdraw(berth_net::firewall::Parts {
+        networks,
+        ..Default::default()
+    });
+    let rest = listed(&host);
+    assert!(!rest.contains("berth-test"), "{rest}");
+    assert!(rest.contains("-A DOCKER-USER -j RETURN"), "{rest}");
+}
+
+#[test]
+fn rejects_at_the_end_of_iptables_legacy() {
+    let (host, all) = reaches(|host| {
+        host.namespace
+            .command("iptables-legacy -A FORWARD -j REJECT --reject-with icmp-host-prohibited");
+        host.namespace
+            .command("ip6tables-legacy -A FORWARD -j REJECT");
+        host.namespace.command("iptables-legacy -P INPUT DROP");
+        host.namespace
+            .command("iptables-legacy -A INPUT -i lo -j ACCEPT");
+        host.namespace
+            .command("iptables-legacy -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT");
+    });
+    assert!(all);
+    let firewall = &host.firewall;
+    assert_eq!(
+        host.namespace.run(|| firewall.input_policy().unwrap()),
+        berth_net::firewall::InputPolicy::Drop
+    );
 }
