@@ -145,7 +145,8 @@ wire! {
         host_port: u16 = "HostPort";
         /// The policy that decides: `compat`, `firewall` or `loopback`.
         policy: String = "Policy";
-        /// `host`, `network` (those who reach the host's addresses), `firewall` (as the host's own rules say).
+        /// `host`, `network` (those who reach the host's addresses), `firewall` (as the host's own rules say), `routed`
+        /// (those with a route to the container), `nobody`.
         reach: String = "Reach";
         /// Why, in a sentence.
         reason: String = "Reason";

@@ -55,7 +55,9 @@ pub use request::{
     EndpointRequest, IpamRequest, JoinRequest, NetworkCreateRequest, NetworkCreated, SubnetRequest,
 };
 pub use settings::{NetworkSettings, PublishPolicy};
-pub use view::{Endpoint, Member, NetworkView, Protocol, PublishedPort, RunNetwork};
+pub use view::{
+    Endpoint, Exposure, Member, NetworkView, Protocol, PublishedPort, Reach, RunNetwork,
+};
 
 /// The service. Cheap to clone.
 ///
@@ -312,6 +314,32 @@ impl Networks {
     #[must_use]
     pub fn settings(&self) -> NetworkSettings {
         self.shared.host.config().network.clone()
+    }
+
+    /// Who reaches the published ports of each of these runs, as the host's input rules are now.
+    ///
+    /// # Errors
+    /// When the host's rules cannot be listed.
+    pub async fn exposures(
+        &self,
+        runs: Vec<Arc<RunNetwork>>,
+    ) -> Result<Vec<Vec<Exposure>>, EngineError> {
+        self.shared
+            .block(move |shared| {
+                let input = match shared.opened_ground() {
+                    Some(ground) => ground.input_policy()?,
+                    None => None,
+                };
+                let (policy, book) = (shared.policy(), shared.book());
+                let of_run = |run: &Arc<RunNetwork>| {
+                    let ports = run.ports.iter();
+                    ports
+                        .filter_map(|port| publish::exposure(&book, run, port, policy, input))
+                        .collect()
+                };
+                Ok(runs.iter().map(of_run).collect())
+            })
+            .await
     }
 
     /// The name and the id of a network, where there is one.

@@ -6,16 +6,17 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_monitor::HeldPort;
-use berth_net::firewall::{self, Link, Policy, PortBinding, PortBook, Published};
+use berth_net::firewall::{self, InputPolicy, Link, Policy, PortBinding, PortBook, Published};
 use berth_types::ContainerId;
 
 use super::book::Book;
+use super::ground::filtered;
 use super::options::{BridgeOptions, DriverOptions};
 use super::plan::bridge_name;
 use super::ports::PortRequest;
 use super::record::{Driver, NetworkRecord};
 use super::settings::PublishPolicy;
-use super::view::{Endpoint, PublishedPort, RunNetwork};
+use super::view::{Endpoint, Exposure, PublishedPort, RunNetwork};
 use crate::error::EngineError;
 use crate::limits;
 
@@ -117,6 +118,43 @@ fn link(links: &mut Vec<Link>, from: &Endpoint, to: &RunNetwork) {
             });
         }
     }
+}
+
+/// Who reaches a port of a run, and by which network; `None` where it leads nowhere.
+///
+/// `input` is how the host's own input rules stand; without it nothing is filtered, and monitors carry all ports.
+pub(super) fn exposure(
+    book: &Book,
+    run: &RunNetwork,
+    port: &PublishedPort,
+    policy: PublishPolicy,
+    input: Option<InputPolicy>,
+) -> Option<Exposure> {
+    let (endpoint, container) = target(run, port.host_address.is_ipv4())?;
+    let entry = book.get(&endpoint.network)?;
+    let DriverOptions::Bridge(options) = &*entry.options else {
+        return None;
+    };
+    let network = filtered(&entry.record, options);
+    let policy = match (policy, input) {
+        (PublishPolicy::Compat, None) => Policy::Firewall,
+        (policy, _) => for_kernel(policy),
+    };
+    let published = Published {
+        bridge: network.bridge.clone(),
+        protocol: port.protocol,
+        host: port.host_address,
+        first: port.host_port,
+        count: 1,
+        container,
+        container_port: port.container_port,
+        policy,
+    };
+    Some(Exposure {
+        port: *port,
+        network: entry.record.name.clone(),
+        reach: firewall::reach(&published, &network, input.unwrap_or(InputPolicy::Unknown)),
+    })
 }
 
 /// What the firewall is told of the ports of a run; neighbours in one element.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use berth_net::address::{HardwareAddress, Prefix};
-pub use berth_net::firewall::Protocol;
+pub use berth_net::firewall::{Protocol, Reach};
 use berth_types::{ContainerId, EndpointId, NetworkId};
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,17 @@ pub struct PublishedPort {
     pub host_address: IpAddr,
     /// The host's port.
     pub host_port: u16,
+}
+
+/// Who reaches a published port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposure {
+    /// The port.
+    pub port: PublishedPort,
+    /// Name of the network it is reached through.
+    pub network: String,
+    /// Who does.
+    pub reach: Reach,
 }
 
 /// The network of one run of a container. Kept with the run, and gone with it.

@@ -24,21 +24,25 @@ pub enum Reach {
     /// Nobody by this publication: the network is internal.
     Nobody,
     /// Programs of the host itself.
-    Host,
-    /// Everyone who reaches this address of the host, or all of them; the host's input rules are not asked.
-    Everyone {
-        /// The address, if it is one.
-        address: Option<IpAddr>,
+    Host {
+        /// Because of the address it is published on; else because of the policy.
+        by_address: bool,
     },
-    /// Whom the host's input rules let in to this address or all of them, and programs of the host.
+    /// Everyone who reaches the address of the host; the host's input rules are not asked.
+    Everyone {
+        /// It is published on all addresses of its family.
+        all: bool,
+    },
+    /// Whom the host's input rules let in, and programs of the host.
     InputRules {
-        /// The address, if it is one.
-        address: Option<IpAddr>,
         /// How the rules stand.
         policy: InputPolicy,
     },
     /// Everyone who has a route to the container's own address; nothing of the host is taken.
-    Routed,
+    Routed {
+        /// The container's address.
+        container: IpAddr,
+    },
 }
 
 /// Who reaches a port that is published like this on this network.
@@ -53,41 +57,61 @@ pub fn reach(port: &Published, network: &Network, input: InputPolicy) -> Reach {
         return Reach::Nobody;
     }
     if matches!(mode, GatewayMode::Routed | GatewayMode::Isolated) {
-        return Reach::Routed;
+        return Reach::Routed {
+            container: port.container,
+        };
     }
-    let address = (!port.host.is_unspecified()).then_some(port.host);
     // Where the families differ, the monitor takes the connection, and the input rules are asked under any policy.
     let carried = port.host.is_ipv4() != port.container.is_ipv4();
     match port.policy {
-        _ if port.host.is_loopback() => Reach::Host,
-        Policy::Loopback => Reach::Host,
-        Policy::Compat if !carried => Reach::Everyone { address },
-        Policy::Compat | Policy::Firewall => Reach::InputRules {
-            address,
-            policy: input,
+        _ if port.host.is_loopback() => Reach::Host { by_address: true },
+        Policy::Loopback => Reach::Host { by_address: false },
+        Policy::Compat if !carried => Reach::Everyone {
+            all: port.host.is_unspecified(),
         },
+        Policy::Compat | Policy::Firewall => Reach::InputRules { policy: input },
     }
 }
 
-impl std::fmt::Display for Reach {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let on = |address: &Option<IpAddr>| match address {
-            Some(address) => format!("at {address}"),
-            None => "at any address of the host".to_owned(),
-        };
+impl Reach {
+    /// In one word: `nobody`, `host`, `network`, `firewall` or `routed`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
         match self {
-            Self::Nobody => f.write_str("nobody (internal network)"),
-            Self::Host => f.write_str("this host"),
-            Self::Everyone { address } => write!(f, "everyone, {}", on(address)),
-            Self::InputRules { address, policy } => {
-                let rules = match policy {
-                    InputPolicy::Accept => "no input rule of the host forbids by default",
-                    InputPolicy::Drop => "only whom an input rule of the host lets in",
-                    InputPolicy::Unknown => "whom the host's input rules let in",
-                };
-                write!(f, "{rules}, {}", on(address))
+            Self::Nobody => "nobody",
+            Self::Host { .. } => "host",
+            Self::Everyone { .. } => "network",
+            Self::InputRules { .. } => "firewall",
+            Self::Routed { .. } => "routed",
+        }
+    }
+
+    /// Why, in a sentence.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Nobody => "the network is internal".to_owned(),
+            Self::Host { by_address: true } => "published on a loopback address".to_owned(),
+            Self::Host { by_address: false } => {
+                "the policy loopback lets in nobody else".to_owned()
             }
-            Self::Routed => f.write_str("everyone with a route to the container's address"),
+            Self::Everyone { all: true } => {
+                "published on every address of the host; its firewall is not asked".to_owned()
+            }
+            Self::Everyone { all: false } => {
+                "published on an address of the host; its firewall is not asked".to_owned()
+            }
+            Self::InputRules { policy } => {
+                let rest = match policy {
+                    InputPolicy::Accept => "; they let in what no rule forbids",
+                    InputPolicy::Drop => "; they drop what no rule lets in",
+                    InputPolicy::Unknown => "",
+                };
+                format!("the input rules of the host's firewall decide{rest}")
+            }
+            Self::Routed { container } => {
+                format!("everyone with a route to {container}; nothing of the host is taken")
+            }
         }
     }
 }
@@ -111,31 +135,24 @@ mod tests {
             policy: Policy::Compat,
         };
         let input = InputPolicy::Drop;
-        let said = |port: &Published, network: &Network| reach(port, network, input).to_string();
-        assert_eq!(
-            said(&port, &network),
-            "everyone, at any address of the host"
-        );
+        let said = |port: &Published, network: &Network| reach(port, network, input);
+        assert_eq!(said(&port, &network), Reach::Everyone { all: true });
         port.host = "192.0.2.1".parse().unwrap();
-        assert_eq!(said(&port, &network), "everyone, at 192.0.2.1");
+        assert_eq!(said(&port, &network), Reach::Everyone { all: false });
         port.policy = Policy::Firewall;
-        assert_eq!(
-            said(&port, &network),
-            "only whom an input rule of the host lets in, at 192.0.2.1"
-        );
+        let by_rules = Reach::InputRules { policy: input };
+        assert_eq!(said(&port, &network), by_rules);
         port.policy = Policy::Loopback;
-        assert_eq!(reach(&port, &network, input), Reach::Host);
+        assert_eq!(said(&port, &network), Reach::Host { by_address: false });
         port.policy = Policy::Compat;
         port.host = "127.0.0.1".parse().unwrap();
-        assert_eq!(reach(&port, &network, input), Reach::Host);
+        assert_eq!(said(&port, &network), Reach::Host { by_address: true });
+        // An IPv6 client of a container without it is carried.
         port.host = "::".parse().unwrap();
-        assert!(matches!(
-            reach(&port, &network, input),
-            Reach::InputRules { .. }
-        ));
+        assert_eq!(said(&port, &network), by_rules);
         network.mode4 = GatewayMode::Routed;
-        assert_eq!(reach(&port, &network, input), Reach::Routed);
+        assert_eq!(said(&port, &network).word(), "routed");
         network.internal = true;
-        assert_eq!(reach(&port, &network, input), Reach::Nobody);
+        assert_eq!(said(&port, &network), Reach::Nobody);
     }
 }

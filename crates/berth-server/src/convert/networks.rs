@@ -10,11 +10,10 @@ use berth_engine::containers::networking::Attachment;
 use berth_engine::containers::spec::EndpointRequest;
 use berth_engine::containers::view::ContainerView;
 use berth_engine::networks::{
-    self, Endpoint, IpamRequest, Member, NetworkRecord, NetworkView, PublishPolicy, SubnetRecord,
-    SubnetRequest,
+    self, Endpoint, Exposure, IpamRequest, Member, NetworkRecord, NetworkView, PublishPolicy,
+    SubnetRecord, SubnetRequest,
 };
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// What `POST /networks/create` asks for.
 pub(crate) fn create(body: NetworkCreateRequest) -> networks::NetworkCreateRequest {
@@ -273,56 +272,21 @@ pub(crate) fn port_list(view: &ContainerView) -> Vec<PortSummary> {
 }
 
 /// Who reaches the published ports of a running container.
-pub(crate) fn exposures(view: &ContainerView, policy: PublishPolicy) -> Vec<PortExposure> {
-    let Some(run) = &view.network else {
-        return Vec::new();
-    };
-    // Packets come in by the network that gives the default route of their family.
-    let network = |ipv4: bool| {
-        let found = run.endpoints.iter().find(|endpoint| {
-            if ipv4 {
-                endpoint.default_ipv4
-            } else {
-                endpoint.default_ipv6
-            }
-        });
-        let endpoint = found.or_else(|| run.endpoints.first());
-        endpoint.map_or_else(String::new, |endpoint| endpoint.network_name.clone())
-    };
-    run.ports
-        .iter()
-        .map(|port| {
-            let (reach, reason) = reach(port.host_address, policy);
-            PortExposure {
-                container: view.id.to_string(),
-                name: view.name.clone(),
-                network: network(port.host_address.is_ipv4()),
-                container_port: port.container_port,
-                protocol: port.protocol.name().to_owned(),
-                host_ip: port.host_address.to_string(),
-                host_port: port.host_port,
-                policy: policy.as_str().to_owned(),
-                reach: reach.to_owned(),
-                reason: reason.to_owned(),
-            }
-        })
-        .collect()
-}
-
-/// Who reaches a port of the host, and why.
-fn reach(address: IpAddr, policy: PublishPolicy) -> (&'static str, &'static str) {
-    match (policy, address) {
-        (_, address) if address.is_loopback() => ("host", "published on a loopback address"),
-        (PublishPolicy::Firewall, _) => {
-            ("firewall", "the input rules of the host's firewall decide")
-        }
-        (_, address) if address.is_unspecified() => (
-            "network",
-            "published on every address of the host; its firewall is not asked",
-        ),
-        _ => (
-            "network",
-            "published on an address of the host; its firewall is not asked",
-        ),
-    }
+pub(crate) fn exposures<'a>(
+    view: &'a ContainerView,
+    policy: PublishPolicy,
+    found: Vec<Exposure>,
+) -> impl Iterator<Item = PortExposure> + 'a {
+    found.into_iter().map(move |exposure| PortExposure {
+        container: view.id.to_string(),
+        name: view.name.clone(),
+        network: exposure.network,
+        container_port: exposure.port.container_port,
+        protocol: exposure.port.protocol.name().to_owned(),
+        host_ip: exposure.port.host_address.to_string(),
+        host_port: exposure.port.host_port,
+        policy: policy.as_str().to_owned(),
+        reach: exposure.reach.word().to_owned(),
+        reason: exposure.reach.reason(),
+    })
 }

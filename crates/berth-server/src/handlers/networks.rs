@@ -114,9 +114,16 @@ pub(crate) async fn disconnect(engine: Arc<Engine>, mut request: Request) -> Ans
 pub(crate) async fn exposures(engine: Arc<Engine>, _: Request) -> Answer {
     let policy = engine.networks.settings().publish_policy;
     let views = engine.containers.list(&ListOptions::default())?;
-    let exposures: Vec<_> = views
+    let running: Vec<_> = views
         .iter()
-        .flat_map(|view| convert::networks::exposures(view, policy))
+        .filter_map(|view| Some((view, Arc::clone(view.network.as_ref()?))))
+        .collect();
+    let runs = running.iter().map(|(_, run)| Arc::clone(run)).collect();
+    let found = engine.networks.exposures(runs).await?;
+    let exposures: Vec<_> = running
+        .iter()
+        .zip(found)
+        .flat_map(|((view, _), found)| convert::networks::exposures(view, policy, found))
         .collect();
     Ok(Reply::json(StatusCode::OK, &exposures))
 }
