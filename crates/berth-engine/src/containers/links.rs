@@ -8,6 +8,7 @@ use berth_net::dns::hosts;
 use berth_types::ContainerId;
 
 use super::index::Index;
+use super::record::ContainerRecord;
 use crate::error::EngineError;
 use crate::networks::Protocol;
 
@@ -27,9 +28,8 @@ pub struct Linked {
 /// # Errors
 /// When the other one is not there, does not run, or is not on the default bridge.
 pub fn linked(name: &str, link: &str, index: &Index) -> Result<Linked, EngineError> {
-    let (target, alias) = link.split_once(':').unwrap_or((link, link));
-    let alias = alias.rsplit('/').next().unwrap_or(alias);
-    let view = index.find(target.trim_start_matches('/'))?.view();
+    let (target, alias) = parts(link);
+    let view = index.find(target)?.view();
     let Some(run) = view.network.as_ref().filter(|_| view.is_running()) else {
         return Err(EngineError::Conflict(format!(
             "Cannot link to a non running container: /{} AS /{name}/{alias}",
@@ -41,17 +41,7 @@ pub fn linked(name: &str, link: &str, index: &Index) -> Result<Linked, EngineErr
             "Cannot link to {target}, as it does not belong to the default network"
         )));
     };
-    let hostname = &view.spec.config.hostname;
-    let names = [alias, hostname, &view.name]
-        .into_iter()
-        .filter(|n| !n.is_empty())
-        .fold(Vec::<&str>::new(), |mut names, name| {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-            names
-        })
-        .join(" ");
+    let names = names(alias, &view.spec.config.hostname, &view.name);
     let addresses = endpoint.ipv4.into_iter().chain(endpoint.ipv6);
     let ports: BTreeSet<(Protocol, u16)> = run
         .exposed
@@ -73,6 +63,41 @@ pub fn linked(name: &str, link: &str, index: &Index) -> Result<Linked, EngineErr
             &view.spec.config.env,
         ),
     })
+}
+
+/// The container that a link means, and what it is called.
+fn parts(link: &str) -> (&str, &str) {
+    let (target, alias) = link.split_once(':').unwrap_or((link, link));
+    let alias = alias.rsplit('/').next().unwrap_or(alias);
+    (target.trim_start_matches('/'), alias)
+}
+
+/// The names of a linked container in `/etc/hosts`.
+fn names(alias: &str, hostname: &str, name: &str) -> String {
+    [alias, hostname, name]
+        .into_iter()
+        .filter(|n| !n.is_empty())
+        .fold(Vec::<&str>::new(), |mut names, name| {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+            names
+        })
+        .join(" ")
+}
+
+/// What `target` is called in `/etc/hosts` of a container with these links, once for each link to it.
+pub fn known_as(links: &[String], target: &ContainerRecord, index: &Index) -> Vec<String> {
+    links
+        .iter()
+        .map(|link| parts(link))
+        .filter(|(wanted, _)| {
+            index
+                .find(wanted)
+                .is_ok_and(|handle| *handle.id() == target.id)
+        })
+        .map(|(_, alias)| names(alias, &target.spec.config.hostname, &target.name))
+        .collect()
 }
 
 /// Variables in the form that Docker gave them.

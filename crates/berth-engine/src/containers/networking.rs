@@ -247,22 +247,6 @@ pub fn join_request(
     }))
 }
 
-/// Whether it runs with loopback alone where the default bridge cannot be made: only the built-in image, which shows
-/// on any machine that containers run, and only when it publishes nothing. Any other program would fail
-/// later, and with less to tell than the network's own error.
-#[must_use]
-pub fn may_do_without(record: &ContainerRecord) -> bool {
-    let spec = &record.spec;
-    // Who asks for nothing is given the default bridge by name.
-    matches!(
-        spec.host.network_mode,
-        NetworkMode::Default | NetworkMode::Bridge
-    ) && record.networks.len() == 1
-        && spec.host.port_bindings.is_empty()
-        && !spec.host.publish_all_ports
-        && berth_image::builtin::is_builtin(&spec.image_id)
-}
-
 /// Priorities of gateways, by network.
 #[must_use]
 pub fn priorities(attachments: &Attachments) -> Vec<(NetworkId, i64)> {

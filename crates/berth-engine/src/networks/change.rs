@@ -154,8 +154,9 @@ impl Shared {
             );
             if rest.is_err()
                 && let Ok(name) = interface.parse::<LinkName>()
+                && let Err(second) = sandbox.detach(&name)
             {
-                let _ = sandbox.detach(&name);
+                tracing::warn!(container = %container.short(), %name, error = crate::error::chain(&second), "an interface of a network that was not joined stays");
             }
             rest
         })();
@@ -264,6 +265,7 @@ impl Shared {
         } else {
             Held::default()
         };
+        self.keep_clients(sandbox, &held)?;
         let policy = self.policy();
         let mut run = RunNetwork {
             sandbox: before.sandbox.clone(),

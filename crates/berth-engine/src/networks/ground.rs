@@ -26,6 +26,8 @@ use crate::error::{EngineError, chain};
 
 /// Time between two looks at rules that others change.
 const HEAL_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two looks at rules of iptables-legacy, of whose changes the kernel tells nobody.
+const LEGACY_PAUSE: Duration = Duration::from_secs(5);
 /// Time between two looks at the host's routes, which change with every bridge and pair of ours.
 const ROUTES_PAUSE: Duration = Duration::from_secs(2);
 
@@ -143,7 +145,13 @@ impl Ground {
                     ..Parts::default()
                 };
                 if let Err(error) = self.change(attempt(), Parts::default(), parts) {
-                    let _ = self.host.release_bridge(&plan.name, &plan.owner);
+                    if let Err(second) = self.host.release_bridge(&plan.name, &plan.owner) {
+                        tracing::warn!(
+                            network = record.name,
+                            error = chain(&second),
+                            "the bridge of a network that was not made stays"
+                        );
+                    }
                     return Err(error);
                 }
                 Ok(())
@@ -306,7 +314,7 @@ impl Ground {
             .name("routes".to_owned())
             .spawn(move || {
                 loop {
-                    if !wait_for_notice(&watch) {
+                    if wait_for_notice(&watch, None) == Notice::Over {
                         return;
                     }
                     // Changes come in numbers.
@@ -443,6 +451,15 @@ impl Ground {
         Ok(attached.hardware_address)
     }
 
+    /// How the host's own input rules stand; `None` where nothing is filtered, so that monitors carry all ports.
+    pub(super) fn input_policy(&self) -> Result<Option<firewall::InputPolicy>, EngineError> {
+        self.firewall
+            .as_ref()
+            .map(|firewall| lock(firewall).input_policy())
+            .transpose()
+            .map_err(|e| of_firewall("read the host's input rules", e))
+    }
+
     /// Changes what is filtered.
     pub(super) fn change(
         &self,
@@ -459,9 +476,7 @@ impl Ground {
         let warnings = lock(firewall)
             .apply(&Change { removed, added })
             .map_err(|e| of_firewall(attempt, e))?;
-        for warning in warnings {
-            tracing::warn!("{warning:?}");
-        }
+        tell(warnings, &mut Vec::new());
         Ok(())
     }
 
@@ -525,16 +540,39 @@ pub(super) fn filtered(record: &NetworkRecord, options: &BridgeOptions) -> firew
     network
 }
 
-/// Waits until there may be something to read; false when that cannot be waited for, which is told.
-fn wait_for_notice(watch: &impl std::os::fd::AsFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, poll};
-    match poll(&mut [PollFd::new(watch, PollFlags::IN)], None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => true,
+/// What came of waiting for the kernel's notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Notice {
+    /// There may be something to read.
+    There,
+    /// The time is over.
+    None,
+    /// They cannot be waited for, which was told.
+    Over,
+}
+
+/// Waits until there may be something to read, at most for a time.
+fn wait_for_notice(watch: &impl std::os::fd::AsFd, at_most: Option<Duration>) -> Notice {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let at_most = at_most.and_then(|time| Timespec::try_from(time).ok());
+    match poll(&mut [PollFd::new(watch, PollFlags::IN)], at_most.as_ref()) {
+        Ok(0) => Notice::None,
+        Ok(_) | Err(rustix::io::Errno::INTR) => Notice::There,
         Err(error) => {
             tracing::error!(%error, "what others change of the network cannot be followed any more");
-            false
+            Notice::Over
         }
     }
+}
+
+/// Tells what the operator has to do, each thing once.
+fn tell(warnings: Vec<firewall::Warning>, told: &mut Vec<firewall::Warning>) {
+    for warning in &warnings {
+        if !told.contains(warning) {
+            tracing::warn!(command = warning.command, "{}", warning.text);
+        }
+    }
+    *told = warnings;
 }
 
 /// Puts back what other programs take away. Ends with the process.
@@ -545,14 +583,17 @@ fn watch(table: &str, firewall: &Arc<Mutex<Firewall>>) -> Result<(), EngineError
     std::thread::Builder::new()
         .name("firewall".to_owned())
         .spawn(move || {
+            let mut told = Vec::new();
             loop {
-                if !wait_for_notice(&watch) {
-                    return;
-                }
-                let Some(firewall) = firewall.upgrade() else {
+                let notice = wait_for_notice(&watch, Some(LEGACY_PAUSE));
+                let Some(firewall) = firewall.upgrade().filter(|_| notice != Notice::Over) else {
                     return;
                 };
                 let mut firewall = lock(&firewall);
+                if notice == Notice::None {
+                    tell(firewall.heal_legacy(), &mut told);
+                    continue;
+                }
                 let seen = match watch.read(firewall.port()) {
                     Ok(seen) => seen,
                     Err(error) => {
@@ -563,8 +604,11 @@ fn watch(table: &str, firewall: &Arc<Mutex<Firewall>>) -> Result<(), EngineError
                 if !seen.ours && !seen.others {
                     continue;
                 }
-                if let Err(error) = firewall.heal() {
-                    tracing::error!(error = chain(&error), "filtering that another program changed cannot be put back");
+                match firewall.heal() {
+                    Ok(healed) => tell(healed.warnings, &mut told),
+                    Err(error) => {
+                        tracing::error!(error = chain(&error), "filtering that another program changed cannot be put back");
+                    }
                 }
                 drop(firewall);
                 // Other programs change many rules at a time.

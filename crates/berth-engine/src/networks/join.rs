@@ -256,6 +256,16 @@ impl Networks {
         self.shared.book().run(container).cloned()
     }
 
+    /// Running containers that are linked to this one on the default bridge.
+    #[must_use]
+    pub fn linkers(&self, container: &ContainerId) -> Vec<ContainerId> {
+        let book = self.shared.book();
+        book.runs()
+            .filter(|(_, run)| run.linked.contains(container))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
     /// Takes up what a running container has already.
     pub fn adopt(&self, container: &ContainerId, name: &str, run: RunNetwork) {
         publish::restore(&self.shared.ports, &run.ports);
@@ -370,6 +380,7 @@ impl Shared {
         // Ports first: a taken one is the failure that is met most.
         let mut held = self.hold(&reservation.reserved, &request)?;
         let mut sandbox = ground.sandbox(on_bridge)?;
+        self.keep_clients(&sandbox, &held)?;
         for reserved in &mut reservation.reserved {
             self.ensure_lazy(&ground, &reserved.record.id)?;
             let mac = ground.attach(&mut sandbox, &container, reserved)?;
@@ -409,9 +420,11 @@ impl Shared {
                 Ok(())
             });
         if let Err(error) = published {
-            // The first failure is the one to tell; what stays is taken away by the release of the run, or at the next
-            // start of the engine.
-            let _ = self.leave_all(&container);
+            // The first failure is the answer; what stays is taken away by the release of the run, or at the next start
+            // of the engine.
+            if let (_, Err(second)) = self.leave_all(&container) {
+                tracing::warn!(container = %container.short(), error = %second.full_text(), "a place in networks that was not taken is not cleared away");
+            }
             reservation.reserved.clear();
             return Err(error);
         }
@@ -427,6 +440,17 @@ impl Shared {
 
     pub(super) fn policy(&self) -> PublishPolicy {
         self.host.config().network.publish_policy
+    }
+
+    /// Lets a container see who asks for ports that its monitor carries.
+    pub(super) fn keep_clients(&self, sandbox: &Sandbox, held: &Held) -> Result<(), EngineError> {
+        if held.ports.is_empty() || self.policy() != PublishPolicy::Firewall {
+            return Ok(());
+        }
+        berth_net::firewall::keep_clients(sandbox.namespace()).map_err(|e| {
+            let kind = e.kind();
+            EngineError::failed("publish ports under the policy firewall", kind, e)
+        })
     }
 
     pub(super) fn hold(

@@ -137,14 +137,46 @@ pub fn changed(text: &str, gone: &[Line], new: &[Line]) -> String {
     result
 }
 
+/// `text` with the lines of exactly these names at other addresses.
+#[must_use]
+pub fn moved(text: &str, names: &str, addresses: &[IpAddr]) -> String {
+    let mut result = String::with_capacity(text.len());
+    for line in text.lines() {
+        let is_old = line.split_once('\t').is_some_and(|(address, told)| {
+            told == names && address.trim().parse::<IpAddr>().is_ok()
+        });
+        if !is_old {
+            result.push_str(line);
+            result.push('\n');
+        }
+    }
+    let lines: Vec<Line> = addresses
+        .iter()
+        .map(|address| Line::new(*address, names))
+        .collect();
+    append(&mut result, &lines, true);
+    result
+}
+
 /// Changes the lines of a running container's file, in place, because the container has it mounted.
 ///
 /// # Errors
 /// When it cannot be read or written.
 pub fn change(path: &Path, gone: &[Line], new: &[Line]) -> Result<()> {
+    rewrite(path, |text| changed(text, gone, new))
+}
+
+/// Brings the lines of these names to the addresses, in place as [`change`] does.
+///
+/// # Errors
+/// As [`change`].
+pub fn follow(path: &Path, names: &str, addresses: &[IpAddr]) -> Result<()> {
+    rewrite(path, |text| moved(text, names, addresses))
+}
+
+fn rewrite(path: &Path, edit: impl FnOnce(&str) -> String) -> Result<()> {
     let before = berth_sys::fs::read_bounded(path, LARGEST)?;
-    let text = String::from_utf8_lossy(&before);
-    let after = changed(&text, gone, new);
+    let after = edit(&String::from_utf8_lossy(&before));
     if after.as_bytes() == before {
         return Ok(());
     }
@@ -182,6 +214,12 @@ mod tests {
             assert!(extra(&[wrong.to_owned()], &[]).is_err());
         }
         assert_eq!(with_host_network("mine", &[]), "mine");
+        // Lines of other names, and comments, stay.
+        let before = "1.2.3.4\ta b\n# x\ta b\n1.2.3.4\ta\n";
+        assert_eq!(
+            moved(before, "a b", &[v4]),
+            "# x\ta b\n1.2.3.4\ta\n10.0.0.2\ta b\n"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::containers::launcher::LaunchError;
 use crate::containers::lifecycle::NetworkChange;
 use crate::containers::record::ContainerRecord;
 use crate::containers::surroundings::failed;
-use crate::containers::{etc, networking};
+use crate::containers::{etc, links, networking};
 use crate::networks::{Endpoint, JoinRequest, Joined, RunNetwork};
 
 impl Monitors {
@@ -118,6 +118,52 @@ impl Monitors {
         })
         .await?;
         Ok(Some(run))
+    }
+}
+
+impl Monitors {
+    /// Writes a container's addresses into `/etc/hosts` of running ones that are linked to it on the default bridge,
+    /// since a new run may have others. Nobody's start depends on it: what cannot be written is told.
+    pub(super) async fn tell_linkers(&self, record: &ContainerRecord, run: &Arc<RunNetwork>) {
+        let linkers = self.core.networks.linkers(&record.id);
+        let Some(endpoint) = run.endpoint("bridge").filter(|_| !linkers.is_empty()) else {
+            return;
+        };
+        let addresses: Vec<std::net::IpAddr> = endpoint
+            .ipv4
+            .into_iter()
+            .chain(endpoint.ipv6)
+            .map(|p| p.address())
+            .collect();
+        let index = &self.core.index;
+        let files: Vec<(std::path::PathBuf, Vec<String>)> = linkers
+            .iter()
+            .filter_map(|id| index.find(id.as_str()).ok())
+            .map(|handle| {
+                let view = handle.view();
+                let paths = self
+                    .core
+                    .host
+                    .container_paths(&view.id, &view.spec.host.log, true);
+                let names = links::known_as(&view.spec.host.links, record, index);
+                (paths.hosts, names)
+            })
+            .collect();
+        let written = self
+            .block(move |_| {
+                for (path, names) in &files {
+                    for names in names {
+                        hosts::follow(path, names, &addresses).map_err(|e| {
+                            failed("tell a linked container the new address", e.kind(), &e)
+                        })?;
+                    }
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = written {
+            tracing::warn!(container = record.name, error = ?error, "containers linked to this one do not know its address");
+        }
     }
 }
 

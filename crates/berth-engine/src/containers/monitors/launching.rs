@@ -146,16 +146,11 @@ impl Monitors {
         };
         let (prepared, attached) = tokio::join!(prepared, attached);
         let request = prepared?;
-        let joined = match attached {
-            Err(error) if networking::may_do_without(record) => {
-                tracing::warn!(container = record.name, error = %error.full_text(), "runs without a network");
-                None
-            }
-            attached => attached?,
-        };
+        let joined = attached?;
         if let Some(joined) = &joined {
             let (run, id) = (Arc::clone(&joined.run), record.id.clone());
             self.block(move |core| core.keep_network(&id, &run)).await?;
+            self.tell_linkers(record, &joined.run).await;
         }
         Ok((request, joined))
     }

@@ -140,11 +140,19 @@ fn links_of_the_default_bridge() {
         ))
     };
     assert_eq!(get("web", "store").text().trim(), "db");
-    site.run("restart -t 0 db");
+    // It comes back under another address, which the linked one is told.
+    site.run("exec web sh -c 'echo 192.0.2.7 mine >>/etc/hosts'");
+    site.run("stop -t 0 db");
+    site.run("run -d --name taker busybox sleep 1000");
+    site.run("start db");
+    assert_ne!(site.address("db", "bridge"), address);
     let address = site.address("db", "bridge");
     wait::until("the link leads there again", || {
-        get("web", &address).text().trim() == "db"
+        get("web", "store").text().trim() == "db"
     });
+    let hosts = site.run("exec web cat /etc/hosts");
+    assert_eq!(hosts.matches("store db").count(), 1, "{hosts}");
+    assert!(hosts.contains("192.0.2.7 mine"), "{hosts}");
     assert_ne!(get("other", &address).code(), 0);
     site.run("rm -f web");
     site.run("run -d --name web busybox sleep 1000");
