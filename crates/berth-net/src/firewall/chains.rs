@@ -4,12 +4,13 @@
 //!            raw-prerouting   127.0.0.0/8 from a bridge is dropped
 //!            nat-prerouting   local address? → maps "public"            (from outside and from containers)
 //!            nat-output       local address? → maps "public", "local"   (from the host)
-//!            forward          iif → from4/6 (internal networks), oif → to4/6 → into-nat, into-routed, …
+//!            forward          what is established, iif → from4/6 (internal networks), oif → to4/6 → into-nat, …
 //!            input            ports for the host alone
 //!            nat-postrouting  loopback source, hairpin, then snat4/6 and masquerade4/6
 //! ```
 //!
-//! Invariant: everything that varies is an element; each rule asks one set once.
+//! Invariants: everything that varies is an element; each rule asks one set once. What passes with every packet comes
+//! first and asks no set: the state of its connection, or whether it is for 127.0.0.0/8.
 
 use super::expression::{Ct, Expression, Meta, Rule, Source, Verdict};
 use super::schema::{Keyed, Scope, Set, interface_key};
@@ -81,12 +82,6 @@ pub(crate) fn inet_chains() -> Vec<Chain> {
 
 fn into_chains() -> Vec<Chain> {
     let pair = || Expression::load(&[Source::InInterface, Source::OutInterface]);
-    let settled = || {
-        rule([
-            Expression::ct_any(Ct::State, Ct::ESTABLISHED | Ct::RELATED),
-            Expression::Verdict(Verdict::Accept),
-        ])
-    };
     let open = || {
         rule([
             pair(),
@@ -156,18 +151,18 @@ fn into_chains() -> Vec<Chain> {
         ])
     });
 
-    let mut nat = vec![settled(), translated(), open()];
+    let mut nat = vec![translated(), open()];
     nat.extend(neighbours());
     nat.extend(links());
     nat.extend(exposed(vec![pair(), Expression::within(Set::Trusted)]));
     nat.push(drop());
-    let mut routed = vec![settled(), translated(), open()];
+    let mut routed = vec![translated(), open()];
     routed.extend(neighbours());
     routed.extend(links());
     routed.extend(ping);
     routed.extend(exposed(Vec::new()));
     routed.push(drop());
-    let mut unprotected = vec![settled(), open()];
+    let mut unprotected = vec![open()];
     unprotected.extend(neighbours());
     unprotected.extend(links());
     // Members that are kept apart stay so; everybody else may come in.
@@ -178,7 +173,7 @@ fn into_chains() -> Vec<Chain> {
     ]));
     unprotected.push(translated());
     unprotected.push(drop());
-    let mut internal = vec![settled(), open()];
+    let mut internal = vec![open()];
     internal.extend(neighbours());
     internal.extend(links());
     internal.push(drop());
@@ -198,6 +193,8 @@ fn into_chains() -> Vec<Chain> {
 
 fn forward() -> Chain {
     let mut chain = base("forward", "filter", FORWARD, 0);
+    // Only what the rules below let pass once becomes established.
+    chain.rules.push(settled());
     for (source, sets) in [
         (Source::InInterface, [Set::From4, Set::From6]),
         (Source::OutInterface, [Set::To4, Set::To6]),
@@ -225,12 +222,9 @@ fn forward() -> Chain {
 
 fn input() -> Chain {
     let mut chain = base("input", "filter", INPUT, 0);
+    chain.rules.push(settled());
     chain.rules.push(rule([
         Expression::meta_is(Meta::InInterface, interface_key("lo").to_vec()),
-        Expression::Verdict(Verdict::Accept),
-    ]));
-    chain.rules.push(rule([
-        Expression::ct_any(Ct::State, Ct::ESTABLISHED | Ct::RELATED),
         Expression::Verdict(Verdict::Accept),
     ]));
     for keyed in Keyed::all() {
@@ -242,6 +236,13 @@ fn input() -> Chain {
         ]));
     }
     chain
+}
+
+fn settled() -> Rule {
+    rule([
+        Expression::ct_any(Ct::State, Ct::ESTABLISHED | Ct::RELATED),
+        Expression::Verdict(Verdict::Accept),
+    ])
 }
 
 fn family_of(keyed: Keyed) -> Expression {
@@ -257,9 +258,9 @@ fn translation() -> Vec<Chain> {
     let mut guard = base("raw-prerouting", "filter", PREROUTING, -300);
     guard.rules.push(rule([
         Expression::family(FAMILIES[0].1),
+        Expression::Loopback { source: false },
         Expression::load(&[Source::InInterface]),
         Expression::within(Set::Bridges),
-        Expression::Loopback { source: false },
         Expression::Verdict(Verdict::Drop),
     ]));
     let mut prerouting = base("nat-prerouting", "nat", PREROUTING, -100);
