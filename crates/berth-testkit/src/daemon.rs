@@ -60,6 +60,8 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// Gives the daemon a network of its own, in which it may make bridges and filter.
     pub network: bool,
+    /// A directory whose programs the daemon finds before all others of the same names.
+    pub programs: Option<PathBuf>,
     /// Berth's executable, where it is not the one cargo built beside the test.
     pub executable: Option<PathBuf>,
 }
@@ -292,6 +294,11 @@ impl Daemon {
             }
         }
         words.extend(self.settings.arguments.iter().cloned());
+        if let Some(programs) = &self.settings.programs {
+            let path = std::env::var("PATH").unwrap_or_default();
+            let path = format!("PATH={}:{path}", programs.display());
+            words.splice(0..0, ["env".to_owned(), path]);
+        }
 
         let command = match self.settings.disk_bytes {
             None => Command::new(&words[0]).args(&words[1..]),

@@ -27,6 +27,7 @@ pub mod podman;
 pub mod process;
 pub mod random;
 pub mod registry;
+pub mod room;
 pub mod scratch;
 pub mod terminal;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! Networks by the real executable, in a network namespace that plays the host.
 
+mod beside;
 mod drivers;
 mod endpoints;
 mod names;

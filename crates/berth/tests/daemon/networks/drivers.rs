@@ -1,7 +1,5 @@
 //! Drivers that need a parent. What the kernel of a machine does not have is said, and not shown.
 
-use std::io::Write;
-
 use super::*;
 
 /// Whether the kernel makes links of this kind.
@@ -14,13 +12,7 @@ fn has(site: &Site, kind: &str, more: &str) -> bool {
         .code()
         == 0;
     drop(site.host.run("ip link delete probe0"));
-    if !made {
-        drop(writeln!(
-            std::io::stderr(),
-            "not shown: the kernel has no {kind}"
-        ));
-    }
-    made
+    needs::feature(kind, made)
 }
 
 #[test]

@@ -196,6 +196,67 @@ fn the_hosts_own_rules_decide_under_the_policy_firewall() {
     assert_eq!(page(&site.outside, "http://198.51.100.1:8080"), "");
     until_page(&site.outside, "http://198.51.100.1:8081", "web");
     until_page(&site.host, "http://127.0.0.1:8081", "web");
+    // Who asks is seen, also by datagrams and after the daemon is gone; containers are clients like others.
+    let who = "http://198.51.100.1:8081/cgi-bin/who";
+    until_page(&site.outside, who, "198.51.100.2");
+    let inside = site.run("exec web timeout 5 wget -q -O - http://198.51.100.1:8081/");
+    assert_eq!(inside.trim(), "web");
+    let other = site.run("run --rm busybox timeout 5 wget -q -O - http://198.51.100.1:8081/");
+    assert_eq!(other.trim(), "web");
+    let mut site = site;
+    site.daemon.kill();
+    until_page(&site.outside, who, "198.51.100.2");
+    site.daemon.launch();
+    until_page(&site.outside, who, "198.51.100.2");
+    let told = site.run("ports --format '{{.Published}} {{.Reach}}: {{.Reason}}'");
+    let says = "0.0.0.0:8081 firewall: the input rules of the host's firewall decide; they let in what no rule forbids";
+    assert!(told.contains(says), "{told}");
+    // A network joined later publishes under the same policy.
+    site.run("network create --ipv6 late");
+    site.run(&format!(
+        "run -d --name dual --network late -h dual -p 8090:80 busybox {PAGES}"
+    ));
+    let who = "http://[2001:db8::1]:8090/cgi-bin/who";
+    until_page(&site.outside, who, "2001:db8::2");
+    site.run("network disconnect late dual");
+    site.run("network connect late dual");
+    until_page(&site.outside, who, "2001:db8::2");
+}
+
+#[test]
+fn who_reaches_a_port_is_told_as_it_is() {
+    let site = Site::new();
+    needs::program("nft", "nftables");
+    site.run("network create --internal shut");
+    let routed = "com.docker.network.bridge.gateway_mode_ipv4=routed";
+    site.run(&format!("network create -o {routed} open"));
+    site.run("run -d --name web -p 8080:80 -p 127.0.0.1:8081:80 busybox sleep 1000");
+    site.run("run -d --name far --network open -p 8082:80 busybox sleep 1000");
+    let told = || {
+        let lines = site.run("ports --format '{{.Name}} {{.Published}} {{.Reach}}: {{.Reason}}'");
+        lines.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = told();
+    for line in [
+        "web 0.0.0.0:8080 network: published on every address of the host; its firewall is not asked",
+        "web 127.0.0.1:8081 host: published on a loopback address",
+        // The container has no IPv6: its monitor takes these, so the host's rules are asked.
+        "web [::]:8080 firewall: the input rules of the host's firewall decide; they let in what no rule forbids",
+    ] {
+        assert!(lines.iter().any(|told| told == line), "{line}: {lines:#?}");
+    }
+    assert!(
+        lines
+            .iter()
+            .any(|told| told.starts_with("far ")
+                && told.contains(" routed: everyone with a route to ")),
+        "{lines:#?}"
+    );
+    site.host
+        .shell("nft 'table inet own { chain in { type filter hook input priority 0; policy drop; }; }'")
+        .ok();
+    let line = "web [::]:8080 firewall: the input rules of the host's firewall decide; they drop what no rule lets in";
+    assert!(told().iter().any(|told| told == line), "{:#?}", told());
 }
 
 #[test]
