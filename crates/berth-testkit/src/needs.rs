@@ -20,6 +20,27 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// Features that this machine promises to have, separated by spaces. `cargo xtask test-vm` promises what Debian's kernel has.
+const PROMISES: &str = "BERTH_TEST_PROMISES";
+
+/// Whether the kernel has a feature, as the test found out. A machine that promised it fails here; elsewhere the test says
+/// what it does not show.
+#[track_caller]
+pub fn feature(name: &str, there: bool) -> bool {
+    if !there {
+        let promises = std::env::var(PROMISES).unwrap_or_default();
+        assert!(
+            !promises.split_whitespace().any(|promised| promised == name),
+            "this machine promised {name}, and its kernel has none"
+        );
+        #[allow(clippy::print_stderr)] // the list of a run is made of such lines
+        {
+            eprintln!("skipped: this kernel has no {name}");
+        }
+    }
+    there
+}
+
 /// Panics unless the test runs as root, which namespaces, mounts and cgroups need.
 #[track_caller]
 pub fn root() {

@@ -54,6 +54,47 @@ fn a_published_port_is_reached_from_everywhere() {
 }
 
 #[test]
+fn sctp_is_translated() {
+    use rustix::net::{
+        AddressFamily, SocketType, accept, bind, connect, ipproto, listen, recv, send,
+    };
+    use rustix::net::{RecvFlags, SendFlags, socket, sockopt};
+    let open = |namespace: &crate::namespace::Namespace| {
+        namespace.run(|| socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::SCTP)))
+    };
+    let (mut host, outside) = Host::new();
+    if !berth_testkit::needs::feature("sctp", open(&outside).is_ok()) {
+        return;
+    }
+    host.network(11, |_| ());
+    let web = host.container(11, 2);
+    host.publish(Published {
+        protocol: Protocol::Sctp,
+        ..published(11, "0.0.0.0", 8080, v4(11, 2))
+    });
+    let server = open(&web).unwrap();
+    bind(&server, &std::net::SocketAddr::new(v4(11, 2), 80)).unwrap();
+    listen(&server, 4).unwrap();
+    let served = std::thread::spawn(move || {
+        let client = accept(&server).unwrap();
+        send(&client, b"hello", SendFlags::empty()).unwrap();
+    });
+    let client = open(&outside).unwrap();
+    let patience = Some(std::time::Duration::from_secs(10));
+    sockopt::set_socket_timeout(&client, sockopt::Timeout::Recv, patience).unwrap();
+    let port: std::net::SocketAddr = "192.0.2.1:8080".parse().unwrap();
+    connect(&client, &port).unwrap();
+    let mut buffer = [0; 8];
+    assert_eq!(
+        recv(&client, &mut buffer[..], RecvFlags::empty())
+            .unwrap()
+            .0,
+        5
+    );
+    served.join().unwrap();
+}
+
+#[test]
 fn a_port_of_one_address_is_found_by_that_address_only() {
     let (mut host, outside) = Host::new();
     host.network(11, |_| ());
