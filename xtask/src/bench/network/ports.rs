@@ -1,11 +1,14 @@
 //! The start of a container with one published port, on engines that have more and more published.
+//!
+//! One engine after the other: what a thousand ports of one cost (Docker's are two thousand processes) would be
+//! measured with the other's starts.
 
 use anyhow::Result;
 
 use super::super::engines::Contender;
 use super::super::table::{self, Row, Unit};
 use super::super::{memory, turns};
-use super::{plot, titles};
+use super::{empty, plot, titles};
 
 /// Ports published between two points of the curve, by one container with a range.
 const STEP: usize = 100;
@@ -19,55 +22,74 @@ const FIRST_PORT: usize = 20_000;
 /// The port of the container whose start is measured; in none of the ranges.
 const PORT: usize = 19_999;
 
+/// One engine's curve.
+struct Curve {
+    /// Milliseconds, by step.
+    points: Vec<f64>,
+    /// Processes that the published ports have added.
+    processes: usize,
+}
+
 /// A table of the two ends, and the curves.
 pub(super) fn measure(contenders: &[Contender], rounds: usize) -> Result<String> {
-    let line = format!("-d --name one -p {PORT}:80 busybox sleep 100000");
-    let mut points: Vec<Row> = Vec::new();
-    let mut before = Vec::new();
-    for step in 0..=STEPS {
-        if let Some(last) = step.checked_sub(1) {
-            let first = FIRST_PORT + last * STEP;
-            let range = format!("{first}-{}", first + STEP - 1);
-            for one in contenders {
-                one.quietly_run(&format!(
-                    "-d --name range{step} -p {range}:{range} busybox sleep 100000"
-                ))?;
-            }
-        } else {
-            before = contenders.iter().map(memory::members).collect();
-        }
-        let title = format!(
-            "`run -d -p {PORT}:80`, {} ports published before",
-            step * STEP
-        );
-        points.push(turns(&title, contenders, rounds, |one| {
-            let time = one.timed_run(&line)?;
-            one.quietly_remove("one")?;
-            Ok(time)
-        })?);
-    }
-    let processes: Vec<String> = contenders
+    let curves = contenders
         .iter()
-        .zip(&before)
-        .map(|(one, before)| {
-            let more = memory::members(one).len().saturating_sub(before.len());
-            format!("{} {more}", one.title)
-        })
-        .collect();
-
+        .map(|one| curve(one, rounds))
+        .collect::<Result<Vec<Curve>>>()?;
     let names = titles(contenders);
-    let curves: Vec<Vec<f64>> = (0..contenders.len())
-        .map(|at| points.iter().filter_map(|row| row.values[at]).collect())
-        .collect();
+    let points: Vec<Vec<f64>> = curves.iter().map(|curve| curve.points.clone()).collect();
     let published: Vec<usize> = (0..=STEPS).map(|step| step * STEP).collect();
-    let mut text = plot::bars(&names, &published, &curves, Unit::Milliseconds);
-    points.drain(1..STEPS);
+    let mut text = plot::bars(&names, &published, &points, Unit::Milliseconds);
     text.push('\n');
-    text.push_str(&table::render(&names, &points));
+    let ends: Vec<Row> = [0, STEPS]
+        .map(|step| Row {
+            title: title(step),
+            unit: Unit::Milliseconds,
+            values: curves
+                .iter()
+                .map(|curve| curve.points.get(step).copied())
+                .collect(),
+        })
+        .into();
+    text.push_str(&table::render(&names, &ends));
+    let processes: Vec<String> = names
+        .iter()
+        .zip(&curves)
+        .map(|(name, curve)| format!("{name} {}", curve.processes))
+        .collect();
     text.push_str(&format!(
-        "\n{rounds} rounds. Processes of the engine that {} published ports in {STEPS} containers add: {}.\n",
+        "\n{rounds} rounds, one engine after the other. Processes of the engine that {} published ports in {STEPS} containers add: {}.\n",
         STEP * STEPS,
         processes.join(", ")
     ));
     Ok(text)
+}
+
+fn title(step: usize) -> String {
+    let published = step * STEP;
+    format!("`run -d -p {PORT}:80`, {published} ports published before")
+}
+
+fn curve(one: &Contender, rounds: usize) -> Result<Curve> {
+    let line = format!("-d --name one -p {PORT}:80 busybox sleep 100000");
+    let before = memory::members(one).len();
+    let mut points = Vec::new();
+    for step in 0..=STEPS {
+        if let Some(last) = step.checked_sub(1) {
+            let first = FIRST_PORT + last * STEP;
+            let range = format!("{first}-{}", first + STEP - 1);
+            one.quietly_run(&format!(
+                "-d --name range{step} -p {range}:{range} busybox sleep 100000"
+            ))?;
+        }
+        let row = turns(&title(step), std::slice::from_ref(one), rounds, |one| {
+            let time = one.timed_run(&line)?;
+            one.quietly_remove("one")?;
+            Ok(time)
+        })?;
+        points.extend(row.values.into_iter().flatten());
+    }
+    let processes = memory::members(one).len().saturating_sub(before);
+    empty(one)?;
+    Ok(Curve { points, processes })
 }
