@@ -18,18 +18,8 @@ pub(crate) const CONNECT: Spec = Spec {
     about: "Let a container join a network",
     flags: || {
         vec![
-            Flag::many(
-                "alias",
-                "strings",
-                csv::check,
-                "Add a name of the container in the network",
-            ),
-            Flag::many(
-                "driver-opt",
-                "strings",
-                csv::check,
-                "Set an option of the network's driver",
-            ),
+            csv::flag("alias", "Add a name of the container in the network"),
+            csv::flag("driver-opt", "Set an option of the network's driver"),
             Flag::one(
                 "gw-priority",
                 "int",
@@ -45,12 +35,7 @@ pub(crate) const CONNECT: Spec = Spec {
                 name_resolution::check_link,
                 "Link to another container",
             ),
-            Flag::many(
-                "link-local-ip",
-                "strings",
-                csv::check,
-                "Add a link-local address",
-            ),
+            csv::flag("link-local-ip", "Add a link-local address"),
         ]
     },
     operands: Operands::Mixed,

@@ -32,20 +32,10 @@ pub(crate) const SPEC: Spec = Spec {
             Flag::text("driver", "Driver: bridge, macvlan or ipvlan")
                 .short('d')
                 .or("bridge"),
-            Flag::many(
-                "gateway",
-                "strings",
-                csv::check,
-                "Address of the gateway in a subnet",
-            ),
+            csv::flag("gateway", "Address of the gateway in a subnet"),
             Flag::switch("ingress", "Make the network a cluster is entered by"),
             Flag::switch("internal", "Let nobody in and out of the network"),
-            Flag::many(
-                "ip-range",
-                "strings",
-                csv::check,
-                "Part of a subnet that addresses are given from",
-            ),
+            csv::flag("ip-range", "Part of a subnet that addresses are given from"),
             Flag::text("ipam-driver", "Driver that manages addresses").or("default"),
             Flag::map("ipam-opt", "Set an option of that driver"),
             Flag::switch("ipv4", "Give containers IPv4 addresses").on(),
@@ -53,12 +43,7 @@ pub(crate) const SPEC: Spec = Spec {
             Flag::many("label", "list", environment::check_label, "Set a label"),
             Flag::map("opt", "Set an option of the driver").short('o'),
             Flag::text("scope", "Where the network reaches: local"),
-            Flag::many(
-                "subnet",
-                "strings",
-                csv::check,
-                "Address range of the network (CIDR)",
-            ),
+            csv::flag("subnet", "Address range of the network (CIDR)"),
         ]
     },
     operands: Operands::Mixed,

@@ -1,6 +1,13 @@
 //! One line of comma-separated fields with quotes (RFC 4180), as `--mount`, `--network` and `--gpus`
 //! are written.
 
+use crate::flags::Flag;
+
+/// A flag that may be given several times, with several values each time.
+pub(crate) fn flag(name: &'static str, about: &'static str) -> Flag {
+    Flag::many(name, "strings", check, about)
+}
+
 /// The fields of a line.
 ///
 /// # Errors
