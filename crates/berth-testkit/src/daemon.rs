@@ -277,12 +277,11 @@ impl Daemon {
         if self.engine == Engine::Berth {
             words.push("daemon".into());
         }
-        let paths = [
+        for (flag, path) in [
             ("--data-root", self.data_root()),
             ("--exec-root", self.exec_root()),
             ("--pidfile", root.join("pid")),
-        ];
-        for (flag, path) in paths {
+        ] {
             words.extend([flag.to_owned(), path.display().to_string()]);
         }
         words.extend(["-H".into(), format!("unix://{}", self.socket().display())]);
@@ -295,9 +294,14 @@ impl Daemon {
         }
         words.extend(self.settings.arguments.iter().cloned());
         if let Some(programs) = &self.settings.programs {
-            let path = std::env::var("PATH").unwrap_or_default();
-            let path = format!("PATH={}:{path}", programs.display());
-            words.splice(0..0, ["env".to_owned(), path]);
+            let others = std::env::var("PATH").unwrap_or_default();
+            words.splice(
+                0..0,
+                [
+                    "env".to_owned(),
+                    format!("PATH={}:{others}", programs.display()),
+                ],
+            );
         }
 
         let command = match self.settings.disk_bytes {

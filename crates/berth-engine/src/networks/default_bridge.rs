@@ -7,7 +7,7 @@ use berth_net::address::{Prefix, Taken};
 use berth_types::NetworkId;
 use indexmap::IndexMap;
 
-use super::book::Stage;
+use super::book::{Entry, Stage};
 use super::options::{DriverOptions, OPTION_BRIDGE_NAME, OPTION_MTU};
 use super::record::{Driver, NetworkRecord, SubnetRecord};
 use super::settings::NetworkSettings;
@@ -72,6 +72,50 @@ impl Networks {
                 Err(error) => {
                     tracing::error!(network = record.name, %error, "a network's options cannot be read; it is left out");
                 }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Networks {
+    /// Chooses the subnets of the default bridge again where somebody took them since the engine began: the bridge is made
+    /// when it is first needed, and until then nobody knows of it.
+    ///
+    /// # Errors
+    /// When no subnet is left, or the record cannot be written.
+    pub(crate) async fn renew_default_bridge(&self) -> Result<(), EngineError> {
+        let shared = &self.shared;
+        let (stored, others) = {
+            let book = shared.book();
+            let unused = |e: &&Entry| e.lazy && e.members().next().is_none();
+            let Some(stored) = book.entries().find(unused).map(|e| Arc::clone(&e.record)) else {
+                return Ok(());
+            };
+            let others: Vec<NetworkRecord> = book
+                .entries()
+                .filter(|e| e.record.id != stored.id)
+                .map(|e| (*e.record).clone())
+                .collect();
+            (stored, others)
+        };
+        let settings = shared.host.config().network.clone();
+        let record = shared
+            .default_bridge(Some((*stored).clone()), &others, &settings)
+            .await?;
+        if record == *stored {
+            return Ok(());
+        }
+        let options = DriverOptions::parse(record.driver, record.internal, &record.options)?;
+        let mut book = shared.book();
+        let still = book
+            .get(&record.id)
+            .is_some_and(|e| e.lazy && e.members().next().is_none());
+        if still {
+            let id = record.id.clone();
+            book.insert(Arc::new(record), Arc::new(options), Stage::Ready);
+            if let Some(entry) = book.get_mut(&id) {
+                entry.lazy = true;
             }
         }
         Ok(())

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use berth_net::address::{HardwareAddress, Prefix};
-use berth_net::firewall::{self, Change, Firewall, Parts, Watch};
+use berth_net::firewall::{self, Change, Firewall, Parts};
 use berth_net::link::{self, BridgePlan, BridgePort, Host, LinkName, ParentPlan};
 use berth_net::sandbox::{EndpointKind, EndpointPlan, Gateway, Sandbox, SandboxPool};
 use berth_types::{ContainerId, ErrorKind};
 
 use super::endpoint::Reserved;
+use super::notices::{Notice, tell, wait_for_notice, watch};
 use super::options::{
     BridgeOptions, DriverOptions, GatewayMode, IpvlanMode, MacvlanMode, ParentOptions,
 };
@@ -24,10 +25,6 @@ use super::settings::NetworkSettings;
 use super::view::Endpoint;
 use crate::error::{EngineError, chain};
 
-/// Time between two looks at rules that others change.
-const HEAL_PAUSE: Duration = Duration::from_millis(100);
-/// Time between two looks at rules of iptables-legacy, of whose changes the kernel tells nobody.
-const LEGACY_PAUSE: Duration = Duration::from_secs(5);
 /// Time between two looks at the host's routes, which change with every bridge and pair of ours.
 const ROUTES_PAUSE: Duration = Duration::from_secs(2);
 
@@ -63,7 +60,7 @@ fn of_link(attempt: impl Into<String>, error: link::Error) -> EngineError {
     failed(attempt, error, kind)
 }
 
-fn of_firewall(attempt: impl Into<String>, error: firewall::Error) -> EngineError {
+pub(super) fn of_firewall(attempt: impl Into<String>, error: firewall::Error) -> EngineError {
     let kind = error.kind();
     failed(attempt, error, kind)
 }
@@ -73,7 +70,7 @@ fn named(name: &str) -> Result<LinkName, EngineError> {
         .map_err(|e: link::LinkNameError| EngineError::Invalid(e.to_string()))
 }
 
-fn lock(firewall: &Mutex<Firewall>) -> MutexGuard<'_, Firewall> {
+pub(super) fn lock(firewall: &Mutex<Firewall>) -> MutexGuard<'_, Firewall> {
     // A change is a transaction of the kernel's; the book is rebuilt by the next heal.
     firewall.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -538,83 +535,4 @@ pub(super) fn filtered(record: &NetworkRecord, options: &BridgeOptions) -> firew
     network.host_ipv6 = options.host_ipv6;
     network.trusted.clone_from(&options.trusted_interfaces);
     network
-}
-
-/// What came of waiting for the kernel's notices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Notice {
-    /// There may be something to read.
-    There,
-    /// The time is over.
-    None,
-    /// They cannot be waited for, which was told.
-    Over,
-}
-
-/// Waits until there may be something to read, at most for a time.
-fn wait_for_notice(watch: &impl std::os::fd::AsFd, at_most: Option<Duration>) -> Notice {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let at_most = at_most.and_then(|time| Timespec::try_from(time).ok());
-    match poll(&mut [PollFd::new(watch, PollFlags::IN)], at_most.as_ref()) {
-        Ok(0) => Notice::None,
-        Ok(_) | Err(rustix::io::Errno::INTR) => Notice::There,
-        Err(error) => {
-            tracing::error!(%error, "what others change of the network cannot be followed any more");
-            Notice::Over
-        }
-    }
-}
-
-/// Tells what the operator has to do, each thing once.
-fn tell(warnings: Vec<firewall::Warning>, told: &mut Vec<firewall::Warning>) {
-    for warning in &warnings {
-        if !told.contains(warning) {
-            tracing::warn!(command = warning.command, "{}", warning.text);
-        }
-    }
-    *told = warnings;
-}
-
-/// Puts back what other programs take away. Ends with the process.
-fn watch(table: &str, firewall: &Arc<Mutex<Firewall>>) -> Result<(), EngineError> {
-    let mut watch =
-        Watch::open(table).map_err(|e| of_firewall("watch the filtering of networks", e))?;
-    let firewall = Arc::downgrade(firewall);
-    std::thread::Builder::new()
-        .name("firewall".to_owned())
-        .spawn(move || {
-            let mut told = Vec::new();
-            loop {
-                let notice = wait_for_notice(&watch, Some(LEGACY_PAUSE));
-                let Some(firewall) = firewall.upgrade().filter(|_| notice != Notice::Over) else {
-                    return;
-                };
-                let mut firewall = lock(&firewall);
-                if notice == Notice::None {
-                    tell(firewall.heal_legacy(), &mut told);
-                    continue;
-                }
-                let seen = match watch.read(firewall.port()) {
-                    Ok(seen) => seen,
-                    Err(error) => {
-                        tracing::error!(%error, "changes of the host's filtering cannot be followed any more");
-                        return;
-                    }
-                };
-                if !seen.ours && !seen.others {
-                    continue;
-                }
-                match firewall.heal() {
-                    Ok(healed) => tell(healed.warnings, &mut told),
-                    Err(error) => {
-                        tracing::error!(error = chain(&error), "filtering that another program changed cannot be put back");
-                    }
-                }
-                drop(firewall);
-                // Other programs change many rules at a time.
-                std::thread::sleep(HEAL_PAUSE);
-            }
-        })
-        .map_err(|e| EngineError::io("watch the filtering of networks", e))?;
-    Ok(())
 }

@@ -16,6 +16,7 @@ mod ground;
 mod join;
 mod list;
 mod names;
+mod notices;
 pub mod options;
 mod plan;
 pub mod ports;

@@ -197,9 +197,12 @@ fn create(route: &mut Route, plan: &BridgePlan) -> Result<Link> {
         LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Bridge),
             // VLAN filtering is off by itself; naming it fails in kernels without it.
-            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::StpState(
-                BridgeStpState::Disabled,
-            )])),
+            LinkInfo::Data(InfoData::Bridge(vec![
+                InfoBridge::StpState(BridgeStpState::Disabled),
+                // Without a querier, which containers are not, a bridge floods groups all the same; but each port that
+                // comes would start the timers of all others anew, a millisecond beside a thousand.
+                InfoBridge::MulticastSnooping(false),
+            ])),
         ]),
     ];
     attributes.extend(plan.mtu.map(LinkAttribute::Mtu));

@@ -54,6 +54,7 @@ fn a_bridge_is_made_once_and_kept_as_planned() {
         "mtu 1400",
         "02:01:02:03:04:05",
         "stp_state 0",
+        "mcast_snooping 0",
         "alias berth network 1a2b",
         ",UP",
     ] {

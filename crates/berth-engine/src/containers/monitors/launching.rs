@@ -19,7 +19,7 @@ use crate::containers::lifecycle::Fact;
 use crate::containers::networking;
 use crate::containers::record::ContainerRecord;
 use crate::containers::surroundings;
-use crate::networks::Joined;
+use crate::networks::{JoinRequest, Joined};
 use crate::volumes::{MountAsk, MountSources};
 
 impl Monitors {
@@ -114,6 +114,10 @@ impl Monitors {
         let networks = &self.core.networks;
         let config = self.core.host.config();
         let mut asked = networking::join_request(record, &config, networks)?;
+        let on_bridge = |asked: &JoinRequest| asked.networks.iter().any(|(n, _)| n == "bridge");
+        if asked.as_ref().is_some_and(on_bridge) {
+            networks.renew_default_bridge().await?;
+        }
         let linked = networking::linked(record, &self.core.index)?;
         if let Some(asked) = &mut asked {
             asked.linked = linked.iter().map(|l| l.container.clone()).collect();
