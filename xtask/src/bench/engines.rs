@@ -44,7 +44,7 @@ pub(super) struct Contender {
 }
 
 enum Kind {
-    Daemon(Daemon, Client),
+    Daemon(Box<Daemon>, Client),
     Podman(Podman),
 }
 
@@ -60,7 +60,7 @@ impl Contender {
         Ok(Self {
             title,
             programs: &[],
-            kind: Kind::Daemon(daemon, Client::Berth),
+            kind: Kind::Daemon(Box::new(daemon), Client::Berth),
         })
     }
 
@@ -82,7 +82,7 @@ impl Contender {
         Ok(Self {
             title,
             programs,
-            kind: Kind::Daemon(daemon, Client::Docker),
+            kind: Kind::Daemon(Box::new(daemon), Client::Docker),
         })
     }
 

@@ -99,6 +99,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
                 if let Some(host) = &mut body.host_config {
                     "none".clone_into(&mut host.network_mode);
                 }
+                body.networking_config = None;
                 once(&asked, &body).await.map_err(Stopped::into_failure)
             }
             outcome => outcome.map_err(Stopped::into_failure),

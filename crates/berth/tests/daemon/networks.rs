@@ -112,6 +112,18 @@ fn until_page(from: &Namespace, url: &str, fits: &str) {
     assert!(found.is_some(), "{url} said {last:?}, not {fits:?}");
 }
 
+/// Waits for a server to see this client.
+#[track_caller]
+fn until_seen(from: &Namespace, url: &str, client: &str) {
+    // The server of the tests writes IPv4 addresses as IPv6 has them.
+    let seen = if client.contains(':') {
+        format!("[{client}]")
+    } else {
+        format!("[::ffff:{client}]")
+    };
+    until_page(from, url, &seen);
+}
+
 /// What a server answers to a datagram, or nothing.
 #[track_caller]
 fn datagram(from: &Namespace, address: &str, port: u16) -> String {

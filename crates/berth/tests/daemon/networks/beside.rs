@@ -38,9 +38,9 @@ impl Neighbours {
     fn check(&self, open: bool) {
         let (host, outside) = (&self.site.host, &self.site.outside);
         let who = |port: u16| format!("http://198.51.100.1:{port}/cgi-bin/who");
-        until_page(outside, &who(8080), "198.51.100.2");
+        until_seen(outside, &who(8080), "198.51.100.2");
         if open {
-            until_page(outside, &who(8081), "198.51.100.2");
+            until_seen(outside, &who(8081), "198.51.100.2");
         } else {
             assert_eq!(
                 page(outside, &who(8081)),
@@ -203,10 +203,10 @@ fn docker(first: Engine, programs: Option<&str>) {
 #[track_caller]
 fn iptables_of(site: &Site, kind: &str) -> std::path::PathBuf {
     let place = site.daemon.scratch().path().join("programs");
-    std::fs::create_dir_all(&place).unwrap();
+    std::fs::create_dir_all(&place).expect("a directory of the test");
     for family in ["iptables", "ip6tables"] {
         let program = needs::program(&format!("xtables-{kind}-multi"), "iptables");
-        std::os::unix::fs::symlink(program, place.join(family)).unwrap();
+        std::os::unix::fs::symlink(program, place.join(family)).expect("a link of the test");
     }
     place
 }

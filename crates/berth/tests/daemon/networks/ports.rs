@@ -198,16 +198,16 @@ fn the_hosts_own_rules_decide_under_the_policy_firewall() {
     until_page(&site.host, "http://127.0.0.1:8081", "web");
     // Who asks is seen, also by datagrams and after the daemon is gone; containers are clients like others.
     let who = "http://198.51.100.1:8081/cgi-bin/who";
-    until_page(&site.outside, who, "198.51.100.2");
+    until_seen(&site.outside, who, "198.51.100.2");
     let inside = site.run("exec web timeout 5 wget -q -O - http://198.51.100.1:8081/");
     assert_eq!(inside.trim(), "web");
     let other = site.run("run --rm busybox timeout 5 wget -q -O - http://198.51.100.1:8081/");
     assert_eq!(other.trim(), "web");
     let mut site = site;
     site.daemon.kill();
-    until_page(&site.outside, who, "198.51.100.2");
+    until_seen(&site.outside, who, "198.51.100.2");
     site.daemon.launch();
-    until_page(&site.outside, who, "198.51.100.2");
+    until_seen(&site.outside, who, "198.51.100.2");
     let told = site.run("ports --format '{{.Published}} {{.Reach}}: {{.Reason}}'");
     let says = "0.0.0.0:8081 firewall: the input rules of the host's firewall decide; they let in what no rule forbids";
     assert!(told.contains(says), "{told}");
@@ -217,10 +217,10 @@ fn the_hosts_own_rules_decide_under_the_policy_firewall() {
         "run -d --name dual --network late -h dual -p 8090:80 busybox {PAGES}"
     ));
     let who = "http://[2001:db8::1]:8090/cgi-bin/who";
-    until_page(&site.outside, who, "2001:db8::2");
+    until_seen(&site.outside, who, "2001:db8::2");
     site.run("network disconnect late dual");
     site.run("network connect late dual");
-    until_page(&site.outside, who, "2001:db8::2");
+    until_seen(&site.outside, who, "2001:db8::2");
 }
 
 #[test]
