@@ -293,16 +293,6 @@ impl Daemon {
             }
         }
         words.extend(self.settings.arguments.iter().cloned());
-        if let Some(programs) = &self.settings.programs {
-            let others = std::env::var("PATH").unwrap_or_default();
-            words.splice(
-                0..0,
-                [
-                    "env".to_owned(),
-                    format!("PATH={}:{others}", programs.display()),
-                ],
-            );
-        }
 
         let command = match self.settings.disk_bytes {
             None => Command::new(&words[0]).args(&words[1..]),
@@ -312,16 +302,16 @@ impl Daemon {
                     self.data_root().display()
                 );
                 Command::new("unshare")
-                    .args([
-                        "--mount",
-                        "--propagation",
-                        "private",
-                        "sh",
-                        "-c",
-                        &mount,
-                        "sh",
-                    ])
+                    .args(["--mount", "--propagation", "private"])
+                    .args(["sh", "-c", &mount, "sh"])
                     .args(&words)
+            }
+        };
+        let command = match &self.settings.programs {
+            None => command,
+            Some(programs) => {
+                let others = std::env::var("PATH").unwrap_or_default();
+                command.env("PATH", format!("{}:{others}", programs.display()))
             }
         };
         Ok(command.without_user_settings())
