@@ -4,6 +4,7 @@ use crate::limits::MAX_AUTH_HEADER;
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use std::collections::BTreeMap;
 
 /// Docker writes padded URL-safe base64; some clients leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -69,6 +70,36 @@ impl AuthConfig {
         let value = value.replace('+', "-").replace('/', "_");
         let json = BASE64.decode(value).map_err(AuthError::Base64)?;
         serde_json::from_slice(&json).map_err(AuthError::Json)
+    }
+}
+
+/// Credentials of several registries, by registry: the header `X-Registry-Config`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuthConfigs(pub BTreeMap<String, AuthConfig>);
+
+impl AuthConfigs {
+    /// The header's value.
+    pub fn to_header(&self) -> String {
+        let json = serde_json::to_vec(&self.0).expect("strings always serialise");
+        BASE64.encode(json)
+    }
+
+    /// Reads the header's value; an empty one means no credentials.
+    ///
+    /// # Errors
+    /// When it is too long, not base64 or not JSON.
+    pub fn from_header(value: &str) -> Result<AuthConfigs, AuthError> {
+        if value.is_empty() {
+            return Ok(AuthConfigs::default());
+        }
+        if value.len() > MAX_AUTH_HEADER {
+            return Err(AuthError::TooLong);
+        }
+        let value = value.replace('+', "-").replace('/', "_");
+        let json = BASE64.decode(value).map_err(AuthError::Base64)?;
+        serde_json::from_slice(&json)
+            .map(AuthConfigs)
+            .map_err(AuthError::Json)
     }
 }
 

@@ -39,9 +39,9 @@ mod version;
 mod volume;
 
 pub use archive::{ContainerPathStat, FilesystemChange, PATH_STAT_HEADER};
-pub use auth::{AuthConfig, AuthError, AuthResponse};
+pub use auth::{AuthConfig, AuthConfigs, AuthError, AuthResponse};
 pub use client::{
-    AttachOptions, ByteStream, Client, ClientError, CommitOptions, ContainerListOptions,
+    AttachOptions, ByteStream, CheckOptions, Client, ClientError, CommitOptions, ContainerListOptions,
     ContainerRemoveOptions, ContainerWaiting, CopyOptions, EventsOptions, Hijacked, HijackedReader,
     Host, HostError, ImageListOptions, ImageRemoveOptions, ImportOptions, JsonStream, LoadOptions,
     LogStream, LogsOptions, PullOptions, StatsOptions, StopOptions, WaitCondition,
@@ -85,7 +85,10 @@ pub use network::{
 };
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
 pub use query::{Query, QueryError, decode as decode_query_text};
-pub use system::{ComponentVersion, DiskUsage, Ping, PlatformName, SystemVersion};
+pub use system::{
+    BuildCachePruneReport, CheckFinding, CheckReport, ComponentVersion, DataRootUsage, DiskUsage,
+    Ping, PlatformName, SystemVersion,
+};
 pub use system_info::{
     Commit, IndexInfo, PluginsInfo, RegistryServiceConfig, RuntimeWithStatus, SwarmInfo, SystemInfo,
 };

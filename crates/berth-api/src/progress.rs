@@ -13,6 +13,8 @@ wire! {
         id: String = "id" omitempty;
         error_detail: Option<ErrorDetail> = "errorDetail" omitempty;
         error: String = "error" omitempty;
+        /// What the work gave, in a form of its own.
+        aux: Option<serde_json::Value> = "aux" omitempty;
     }
 
     /// How far one step is.

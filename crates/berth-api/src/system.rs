@@ -58,5 +58,49 @@ wire! {
         volumes: Option<Vec<serde_json::Value>> = "Volumes";
         build_cache: Option<Vec<serde_json::Value>> = "BuildCache";
         builder_size: i64 = "BuilderSize" omitempty;
+        /// Berth's own: the whole of the data root.
+        berth: Option<DataRootUsage> = "Berth" omitempty;
+    }
+
+    /// What `POST /build/prune` removed.
+    pub struct BuildCachePruneReport {
+        caches_deleted: Option<Vec<String>> = "CachesDeleted";
+        space_reclaimed: u64 = "SpaceReclaimed";
+    }
+
+    /// What the data root occupies. Its parts above and `Engine` add up to `Total`.
+    pub struct DataRootUsage {
+        root: String = "Root";
+        total: i64 = "Total";
+        engine: i64 = "Engine";
+    }
+
+    /// What `POST /berth/system/check` looked at and found: the last line of its stream, as `aux`.
+    pub struct CheckReport {
+        /// Whether nothing is wrong, or nothing any more.
+        sound: bool = "Sound";
+        contents: u64 = "Contents";
+        content_bytes: u64 = "ContentBytes";
+        layers: u64 = "Layers";
+        layers_compared: u64 = "LayersCompared";
+        images: u64 = "Images";
+        names: u64 = "Names";
+        containers: u64 = "Containers";
+        volumes: u64 = "Volumes";
+        findings: Vec<CheckFinding> = "Findings";
+    }
+
+    /// Something that is wrong.
+    pub struct CheckFinding {
+        /// `content`, `layer`, `image`, `name`, `container` or `volume`.
+        kind: String = "Kind";
+        object: String = "Object";
+        problem: String = "Problem";
+        /// Images that need it.
+        images: Vec<String> = "Images" omitempty;
+        /// `found`, `repaired`, `unrepaired` or `removed`.
+        outcome: String = "Outcome";
+        /// How it was repaired, or why it was not.
+        detail: String = "Detail" omitempty;
     }
 }

@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 
 use crate::containers::spec::{LogSettings, Ulimit};
 use crate::networks::NetworkSettings;
+use crate::system::DiskBudget;
 
 /// How a container's runtime is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub struct Config {
     pub dns_search: Vec<String>,
     /// Networks.
     pub network: NetworkSettings,
+    /// What images, build cache and logs may occupy; nothing is removed by itself without it.
+    pub disk_budget: Option<DiskBudget>,
     /// Labels of the daemon, shown by info.
     pub labels: Vec<String>,
     /// Whether the daemon says more; shown by info.
@@ -111,6 +114,7 @@ impl Config {
             dns_options: Vec::new(),
             dns_search: Vec::new(),
             network: NetworkSettings::default(),
+            disk_budget: None,
             labels: Vec::new(),
             debug: false,
             concurrent_downloads: 3,

@@ -8,10 +8,12 @@ use berth_types::{Platform, Reference};
 use indexmap::IndexMap;
 
 use crate::containers::index::Index;
+use crate::containers::phase::Phase;
 use crate::containers::requests::Pruned;
 use crate::error::EngineError;
 use crate::events::{EventKind, Events};
 use crate::filters::Filters;
+use crate::system::Growth;
 
 pub use berth_image::save::Save;
 pub use berth_image::why::{Cost, Why};
@@ -40,6 +42,36 @@ pub struct Images {
     store: ImageStore,
     index: Index,
     events: Events,
+    growth: Growth,
+}
+
+/// Which container holds which image.
+pub(crate) fn uses(index: &Index) -> Vec<ImageUse> {
+    index
+        .all()
+        .iter()
+        .map(|handle| {
+            let view = handle.view();
+            ImageUse {
+                container: view.id.as_str().to_owned(),
+                image: view.spec.image_id,
+                running: view.is_running() || matches!(view.phase, Phase::Starting { .. }),
+            }
+        })
+        .collect()
+}
+
+/// Tells what a removal did.
+pub(crate) fn announce_removals(events: &Events, removals: &[Removal]) {
+    for removal in removals {
+        let (action, id) = match removal {
+            Removal::Untagged { image, .. } => ("untag", image.to_string()),
+            Removal::Image(image) => ("delete", image.to_string()),
+            Removal::Layer { .. } => continue,
+        };
+        let attributes = IndexMap::from([("name".to_owned(), id.clone())]);
+        events.publish(EventKind::Image, action, id, attributes);
+    }
 }
 
 impl From<ImageError> for EngineError {
@@ -49,11 +81,12 @@ impl From<ImageError> for EngineError {
 }
 
 impl Images {
-    pub(crate) fn new(store: ImageStore, index: Index, events: Events) -> Self {
+    pub(crate) fn new(store: ImageStore, index: Index, events: Events, growth: Growth) -> Self {
         Self {
             store,
             index,
             events,
+            growth,
         }
     }
 
@@ -76,27 +109,11 @@ impl Images {
             .publish(EventKind::Image, action, actor, attributes);
     }
 
-    /// Which container holds which image.
-    fn uses(&self) -> Vec<ImageUse> {
-        self.index
-            .all()
-            .iter()
-            .map(|handle| {
-                let view = handle.view();
-                ImageUse {
-                    container: view.id.as_str().to_owned(),
-                    image: view.spec.image_id,
-                    running: view.is_running(),
-                }
-            })
-            .collect()
-    }
-
     /// How many containers hold each image that any holds.
     #[must_use]
     pub fn holders(&self) -> IndexMap<berth_types::Digest, usize> {
         let mut holders = IndexMap::new();
-        for used in self.uses() {
+        for used in uses(&self.index) {
             *holders.entry(used.image).or_insert(0) += 1;
         }
         holders
@@ -152,28 +169,12 @@ impl Images {
         reference: &str,
         request: RemoveRequest,
     ) -> Result<Vec<Removal>, EngineError> {
-        let (text, uses) = (reference.to_owned(), self.uses());
+        let (text, index) = (reference.to_owned(), self.index.clone());
         let removals = self
-            .block(move |store| store.remove(&text, request, &uses))
+            .block(move |store| store.remove_unused(&text, request, || uses(&index)))
             .await?;
-        self.announce_removals(&removals);
+        announce_removals(&self.events, &removals);
         Ok(removals)
-    }
-
-    fn announce_removals(&self, removals: &[Removal]) {
-        for removal in removals {
-            match removal {
-                Removal::Untagged { image, .. } => {
-                    let id = image.to_string();
-                    self.announce("untag", &id, &id);
-                }
-                Removal::Image(image) => {
-                    let id = image.to_string();
-                    self.announce("delete", &id, &id);
-                }
-                Removal::Layer(_) => {}
-            }
-        }
     }
 
     /// Removes images without a name (`dangling=false`: all) that no container holds.
@@ -212,9 +213,12 @@ impl Images {
                 )
                 .await
             {
-                if removals.iter().any(|r| matches!(r, Removal::Image(_))) {
-                    pruned.reclaimed += image.size;
-                    pruned.removed.push(image.id.to_string());
+                for removal in &removals {
+                    match removal {
+                        Removal::Layer { freed, .. } => pruned.reclaimed += freed,
+                        Removal::Image(id) => pruned.removed.push(id.to_string()),
+                        Removal::Untagged { .. } => {}
+                    }
                 }
                 all.extend(removals);
             }
@@ -256,6 +260,7 @@ impl Images {
             .await
             .map_err(EngineError::from)?;
         self.announce("pull", &name, &name);
+        self.growth.happened();
         Ok(pulled)
     }
 
@@ -280,6 +285,7 @@ impl Images {
                 .map_or_else(|| id.clone(), Reference::familiar);
             self.announce("load", &id, &name);
         }
+        self.growth.happened();
         Ok(loaded)
     }
 
@@ -326,6 +332,7 @@ impl Images {
             .await?;
         let text = id.to_string();
         self.announce("import", &text, shown.as_deref().unwrap_or(&text));
+        self.growth.happened();
         Ok(id)
     }
 

@@ -18,6 +18,8 @@ pub const RECORDS_BATCH: usize = 256;
 pub const RECORDS_RESERVE: u64 = 4 * 1024 * 1024;
 /// Bytes the disk must have left for a new record.
 pub const DISK_MIN: u64 = 8 * 1024 * 1024;
+/// Time between two looks at the disk budget, and between two notes of when images were used.
+pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(300);
 /// Launches at once: they contend for the kernel's mount and cgroup locks.
 pub const LAUNCHES_AT_ONCE: usize = 8;
 /// Blocking file and kernel calls at once, beyond launches.

@@ -23,7 +23,7 @@ use crate::limits;
 use crate::networks::Networks;
 use crate::random;
 use crate::records::Records;
-use crate::system::{HostFeatures, Roots, System};
+use crate::system::{Growth, HostFeatures, Housekeeping, Roots, System, keep};
 use crate::volumes::Volumes;
 use crate::volumes::local::LocalDriver;
 use crate::{Engine, host};
@@ -35,6 +35,8 @@ const ID: &str = "id";
 #[derive(Debug, Clone)]
 pub struct Closing {
     records: Records,
+    images: ImageStore,
+    _housekeeping: Arc<Housekeeping>,
     /// Held for as long as anything of the engine lives.
     _roots: Arc<Roots>,
 }
@@ -42,6 +44,12 @@ pub struct Closing {
 impl Closing {
     /// Writes what is waiting. Containers run on; a later engine on the same roots takes them up.
     pub async fn close(&self) {
+        let images = self.images.clone();
+        // Only when images were used last is lost by a failure here.
+        let saved = tokio::task::spawn_blocking(move || images.save_uses()).await;
+        if let Ok(Err(error)) = saved {
+            tracing::debug!(%error, "when images were used last is not written down");
+        }
         self.records.close().await;
     }
 }
@@ -99,15 +107,30 @@ impl Engine {
                 .send(Message::Event(Event::DaemonStarted))
                 .await;
         }
-        let services = Images::new(images.clone(), index.clone(), events.clone());
+        let growth = Growth::default();
+        let services = Images::new(
+            images.clone(),
+            index.clone(),
+            events.clone(),
+            growth.clone(),
+        );
         services.ensure_builtin().await?;
         for handle in index.all() {
             networks.expect(handle.view().networks.keys());
         }
+        let housekeeping = keep(
+            Arc::clone(&host),
+            images.clone(),
+            index.clone(),
+            events.clone(),
+            growth.clone(),
+        );
+        // What came while no engine looked.
+        growth.happened();
         let system = System::new(
             host,
             index,
-            images,
+            images.clone(),
             events.clone(),
             containers.clone(),
             volumes.clone(),
@@ -122,6 +145,8 @@ impl Engine {
             system,
             closing: Closing {
                 records,
+                images,
+                _housekeeping: Arc::new(housekeeping),
                 _roots: Arc::new(roots),
             },
         })
@@ -234,7 +259,7 @@ async fn recover(
 
 /// Removes directories that no record speaks of: what a crash in the middle of a create or a removal left.
 async fn sweep(host: &Arc<host::Host>, images: &ImageStore, index: &Index) {
-    let (host, images) = (Arc::clone(host), images.clone());
+    let (host, images, index) = (Arc::clone(host), images.clone(), index.clone());
     let known: std::collections::HashSet<String> = index
         .ids()
         .iter()
@@ -266,6 +291,13 @@ async fn sweep(host: &Arc<host::Host>, images: &ImageStore, index: &Index) {
             if !known.contains(id.as_str()) {
                 let _ = images.remove_rootfs(&id);
             }
+        }
+        let held: std::collections::HashSet<_> = crate::images::uses(&index)
+            .into_iter()
+            .map(|used| used.image)
+            .collect();
+        if let Err(error) = images.let_go(|image| held.contains(image)) {
+            tracing::debug!(%error, "images of former containers stay until the next start");
         }
     });
     if let Err(error) = swept.await {

@@ -9,6 +9,12 @@ use crate::store::{ImageId, ImageStore};
 /// The built-in image's name as people write it.
 pub const BUILTIN_NAME: &str = "berth/hello:latest";
 
+/// Whether this is the image that is built in, under whatever name.
+#[must_use]
+pub fn is_builtin(image: &Digest) -> bool {
+    Digest::parse(berth_hello::IMAGE_ID).is_ok_and(|own| own == *image)
+}
+
 impl ImageStore {
     /// Loads the built-in image unless this very image is here under its name. Takes the way of every load.
     ///

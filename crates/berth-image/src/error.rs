@@ -242,6 +242,18 @@ impl From<berth_sys::error::Error> for ImageError {
     }
 }
 
+/// An error's text with those of its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// Adds the attempt to a bare system error.
 pub(crate) trait Attempt<T> {
     /// Names the attempt; the closure runs only on failure.

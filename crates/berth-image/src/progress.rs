@@ -79,6 +79,13 @@ pub enum Progress {
         /// Bytes in all.
         total: u64,
     },
+    /// Bytes of stored content that have been compared with their digests.
+    Checking {
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
     /// Digest of what the name stands for.
     Digest(Digest),
     /// A line for people.

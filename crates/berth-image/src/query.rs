@@ -140,7 +140,8 @@ impl ImageStore {
         for pattern in &filters.references {
             check_pattern(pattern)?;
         }
-        let images = self.inner.records.images()?;
+        let mut images = self.inner.records.images()?;
+        images.retain(|image| !image.retired);
         let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
         for (name, record) in self.inner.records.references()? {
             names.entry(record.image).or_default().push(name);

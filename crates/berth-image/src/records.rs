@@ -98,6 +98,13 @@ pub struct ImageRecord {
     /// Repositories it was fetched from or brought to, newest first: `docker.io/library/busybox`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// When a container was last made from it, as far as that was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
+    /// It was removed by force while containers that do not run are made of it: without a name and in no list, it
+    /// stays for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
 }
 
 impl ImageRecord {
@@ -187,8 +194,8 @@ impl Records {
         for image in records.images()? {
             marks.add(Root::Image(&image));
         }
-        for (_, reference) in records.references()? {
-            marks.add(Root::Reference(&reference));
+        for (name, reference) in records.references()? {
+            marks.add(Root::Reference(&name, &reference));
         }
         let (kept, gone): (Vec<_>, Vec<_>) = records
             .layers()?
@@ -343,13 +350,13 @@ impl Records {
             let mut references = Rows::open(&transaction, REFERENCES, REFERENCE_SCHEMA)?;
             for reference in &changes.gone_references {
                 if let Some(old) = references.remove(&reference.to_string())? {
-                    pending.remove(Root::Reference(&old));
+                    pending.remove(Root::Reference(reference, &old));
                 }
             }
             for (reference, record) in &changes.references {
-                pending.add(Root::Reference(record));
+                pending.add(Root::Reference(reference, record));
                 if let Some(old) = references.insert(&reference.to_string(), record)? {
-                    pending.remove(Root::Reference(&old));
+                    pending.remove(Root::Reference(reference, &old));
                 }
             }
             for chain in pending.unneeded_chains() {

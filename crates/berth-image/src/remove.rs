@@ -1,7 +1,8 @@
 //! Removing images with the rules that users know from `docker rmi`.
 //!
 //! A name is taken away; the image goes with its last name. By id, all names of one repository go at once.
-//! Containers hold images: running ones always, stopped ones unless forced.
+//! Containers hold images: running ones always, stopped ones unless forced; what is forced loses its names and its
+//! place in lists, and its layers stay for as long as a container is made of them.
 
 use berth_types::Reference;
 
@@ -42,8 +43,13 @@ pub enum Removal {
     },
     /// An image is gone.
     Image(ImageId),
-    /// A layer is gone, by chain id.
-    Layer(berth_types::Digest),
+    /// A layer is gone.
+    Layer {
+        /// Its chain id.
+        chain: berth_types::Digest,
+        /// Bytes of its files and of its archive.
+        freed: u64,
+    },
 }
 
 const FORCIBLE: &str = "must be forced";
@@ -76,7 +82,21 @@ impl ImageStore {
         request: RemoveRequest,
         uses: &[ImageUse],
     ) -> Result<Vec<Removal>> {
+        self.remove_unused(text, request, || uses.to_vec())
+    }
+
+    /// As [`Self::remove`], with the containers looked at when nobody can begin to make one from the image.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub fn remove_unused(
+        &self,
+        text: &str,
+        request: RemoveRequest,
+        uses: impl FnOnce() -> Vec<ImageUse>,
+    ) -> Result<Vec<Removal>> {
         let _gate = self.inner.gate();
+        let uses = &uses()[..];
         let (Image { id, .. }, by_name) = self.resolve_as(text)?;
         let names = self.names(&id)?;
         let mut done = Vec::new();
@@ -132,7 +152,7 @@ impl ImageStore {
         }
         let mut current = Some((id, untag));
         while let Some((id, names)) = current.take() {
-            let parent = self.delete(&id, names, &mut done)?;
+            let parent = self.delete(&id, names, uses, &mut done)?;
             if request.no_prune {
                 break;
             }
@@ -161,8 +181,10 @@ impl ImageStore {
                 reason,
             })
         };
-        let images = self.inner.records.images()?;
-        if images.iter().any(|image| image.parent == Some(*id)) {
+        if self.inner.uses.is_leased(id) {
+            return Ok(Some(crate::uses::in_the_making(id)));
+        }
+        if self.inner.records.marks().has_children(id) {
             return Ok(conflict(FIRM, "image has dependent child images".into()));
         }
         let mut held = uses.iter().filter(|held| held.image == *id);
@@ -214,41 +236,48 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Removes the image with these names; gives its parent.
+    /// Removes the image with these names; gives its parent. Containers keep what they are made of.
     fn delete(
         &self,
         id: &ImageId,
         names: Vec<Reference>,
+        uses: &[ImageUse],
         done: &mut Vec<Removal>,
     ) -> Result<Option<ImageId>> {
-        let Some(ImageRecord {
-            manifest,
-            config,
-            diff_ids,
-            parent,
-            ..
-        }) = self.inner.records.image(id)?
-        else {
+        let Some(record) = self.inner.records.image(id)? else {
             return Ok(None);
         };
-        let mut blobs = vec![manifest.digest, config.digest];
+        let mut blobs = vec![record.manifest.digest, record.config.digest];
         for name in &names {
             if let Some(record) = self.inner.records.reference(name)? {
                 blobs.push(record.target.digest);
             }
         }
-        self.inner.records.apply(&Changes {
+        let (parent, chains) = (record.parent, chain_ids(&record.diff_ids));
+        let mut changes = Changes {
             gone_references: names.clone(),
-            gone_images: vec![*id],
             ..Changes::default()
-        })?;
+        };
+        if uses.iter().any(|held| held.image == *id) {
+            self.inner.uses.retire(*id);
+            changes.images.push(ImageRecord {
+                retired: true,
+                ..record
+            });
+        } else {
+            changes.gone_images.push(*id);
+        }
+        self.inner.records.apply(&changes)?;
         done.extend(names.iter().map(|name| Removal::Untagged {
             name: name.familiar(),
             image: *id,
         }));
         done.push(Removal::Image(*id));
-        let gone = self.inner.collect(&blobs, &chain_ids(&diff_ids))?;
-        done.extend(gone.into_iter().map(Removal::Layer));
+        let gone = self.inner.collect(&blobs, &chains)?;
+        done.extend(
+            gone.into_iter()
+                .map(|(chain, freed)| Removal::Layer { chain, freed }),
+        );
         Ok(parent)
     }
 }

@@ -149,6 +149,15 @@ impl ImageStore {
             .collect())
     }
 
+    /// Whether the directories of a container's root file system are whole.
+    #[must_use]
+    pub fn has_rootfs(&self, container: &ContainerId) -> bool {
+        let directory = self.container_directory(container);
+        ["upper", "work"].iter().all(|name| {
+            fs::symlink_metadata(&directory.join(name)).is_ok_and(|metadata| metadata.is_dir())
+        })
+    }
+
     /// Bytes of the files that a container changed or added (`SizeRw`).
     ///
     /// # Errors

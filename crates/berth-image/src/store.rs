@@ -24,6 +24,7 @@ use crate::limits;
 use crate::records::{Changes, ImageRecord, Records, ReferenceRecord};
 use crate::registry::RegistryClient;
 use crate::settings::Settings;
+use crate::uses::Uses;
 
 /// Identifies an image: the digest of its configuration.
 pub type ImageId = Digest;
@@ -44,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) layers: LayerStore,
     pub(crate) records: Records,
     pub(crate) registry: RegistryClient,
+    pub(crate) uses: Uses,
     /// Held while records are read in order to be changed.
     gate: Mutex<()>,
     /// One entry per layer being fetched or unpacked, so that it happens once.
@@ -108,6 +110,7 @@ impl ImageStore {
         let root = fs::canonicalize(root)?;
         let registry = RegistryClient::new(&settings.registries)?;
         let (records, layers) = Records::open(database)?;
+        let uses = Uses::open(&records.images()?);
         let layers = LayerStore::open(&root, layers)?;
         let blobs = BlobStore::open(&root)?;
         {
@@ -122,6 +125,7 @@ impl ImageStore {
                 layers,
                 records,
                 registry,
+                uses,
                 gate: Mutex::new(()),
                 in_flight: Mutex::default(),
             }),
@@ -156,6 +160,7 @@ impl ImageStore {
         if let Some(id) = whole {
             let record = records
                 .image(&id)?
+                .filter(|record| !record.retired)
                 .ok_or_else(|| no_such(text.to_owned()))?;
             return Ok((Image { id, record }, None));
         }
@@ -175,7 +180,7 @@ impl ImageStore {
             let mut fitting = records
                 .images()?
                 .into_iter()
-                .filter(|record| record.id().hex().starts_with(prefix));
+                .filter(|record| !record.retired && record.id().hex().starts_with(prefix));
             if let Some(record) = fitting.next()
                 && fitting.next().is_none()
             {
@@ -206,14 +211,7 @@ impl ImageStore {
     /// # Errors
     /// When the records cannot be read.
     pub fn names(&self, id: &ImageId) -> Result<Vec<Reference>> {
-        Ok(self
-            .inner
-            .records
-            .references()?
-            .into_iter()
-            .filter(|(_, record)| record.image == *id)
-            .map(|(reference, _)| reference)
-            .collect())
+        Ok(self.inner.records.marks().names(id))
     }
 
     /// Gives an image a further name; one that stood for another image stands for this one then.
@@ -292,7 +290,9 @@ impl ImageStore {
                     .or_else(|| known.as_ref().and_then(|known| known.parent)),
                 stored: known.as_ref().map_or(now, |known| known.stored),
                 last_tagged: known.as_ref().and_then(|known| known.last_tagged),
+                last_used: known.as_ref().and_then(|known| known.last_used),
                 sources: sources(image.source, known.map(|known| known.sources)),
+                retired: false,
             };
             let id = record.id();
             for (name, target) in image.names {
@@ -304,7 +304,11 @@ impl ImageStore {
         }
         self.barrier()?;
         let _gate = self.inner.gate();
-        self.inner.records.apply(&changes)
+        self.inner.records.apply(&changes)?;
+        for image in &changes.images {
+            self.inner.uses.forget(&image.id());
+        }
+        Ok(())
     }
 
     /// Ends a transfer: lets go of what it held and removes what then nobody needs.
@@ -363,8 +367,12 @@ impl Inner {
     }
 
     /// Removes those of the given content and layers that no record needs and nobody holds; the gate is held.
-    /// Gives the chain ids that went, topmost first.
-    pub(crate) fn collect(&self, blobs: &[Digest], chains: &[Digest]) -> Result<Vec<Digest>> {
+    /// Gives the chain ids that went, topmost first, with the bytes of the layer and of its archive.
+    pub(crate) fn collect(
+        &self,
+        blobs: &[Digest],
+        chains: &[Digest],
+    ) -> Result<Vec<(Digest, u64)>> {
         let mut gone = Vec::new();
         let mut blobs: Vec<Digest> = blobs.to_vec();
         for chain in chains.iter().rev() {
@@ -373,7 +381,8 @@ impl Inner {
             }
             // A hold only means that the layer stays without a record until its holder commits or lets go.
             if let Some(record) = self.layers.remove(chain)? {
-                gone.push(*chain);
+                let archive = record.blob.and_then(|blob| self.blobs.size(&blob));
+                gone.push((*chain, record.size + archive.unwrap_or(0)));
                 blobs.extend(record.blob);
             }
         }

@@ -41,6 +41,7 @@ static ROUTES: &[Route] = routes! {
     GET "/info" system::info;
     GET "/events" system::events;
     GET "/system/df" system::disk_usage;
+    POST "/build/prune" system::prune_build_cache;
 
     GET "/containers/json" containers::list;
     POST "/containers/create" create::create;
@@ -94,6 +95,7 @@ static ROUTES: &[Route] = routes! {
     POST "/networks/{}/disconnect" networks::disconnect;
 
     GET "/berth/ports" networks::exposures;
+    POST "/berth/system/check" system::check;
     POST "/berth/volumes/{}/clone" volumes::clone;
     POST "/berth/volumes/{}/snapshot" volumes::snapshot;
     POST "/berth/volumes/{}/rename" volumes::rename;
@@ -125,7 +127,6 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
         "checkpoints",
     ),
     (Method::POST, "/build", "building images"),
-    (Method::POST, "/build/prune", "building images"),
     (Method::POST, "/build/cancel", "building images"),
     (Method::POST, "/session", "building images"),
     (Method::POST, "/grpc", "building images"),

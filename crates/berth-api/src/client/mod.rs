@@ -27,7 +27,7 @@ pub use hijack::{Hijacked, HijackedReader};
 pub use host::{Host, HostError};
 pub use images::{ImageListOptions, ImageRemoveOptions, LoadOptions, PullOptions};
 pub use stream::{ByteStream, JsonStream, LogStream};
-pub use system::EventsOptions;
+pub use system::{CheckOptions, EventsOptions};
 
 use crate::error_response::ErrorResponse;
 use crate::limits::{MAX_ANSWER_BODY, MAX_ERROR_BODY, MAX_IDLE_CONNECTIONS};

@@ -5,7 +5,8 @@ use super::{Call, Client, ClientError, JsonStream, Payload};
 use crate::limits::MAX_ERROR_BODY;
 use crate::query::Query;
 use crate::{
-    AuthConfig, AuthResponse, DiskUsage, EventMessage, Filters, Ping, SystemInfo, SystemVersion,
+    AuthConfig, AuthConfigs, AuthResponse, DiskUsage, EventMessage, Filters, JsonMessage, Ping,
+    SystemInfo, SystemVersion,
 };
 use http::Method;
 use http_body_util::{BodyExt, Empty};
@@ -19,6 +20,19 @@ pub struct EventsOptions {
     pub until: String,
     /// Only those that match.
     pub filters: Filters,
+}
+
+/// What a check of everything stored is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct CheckOptions {
+    /// Also compare each unpacked layer with its archive.
+    pub deep: bool,
+    /// Mend what can be mended.
+    pub repair: bool,
+    /// Remove images that cannot be mended.
+    pub remove: bool,
+    /// Credentials for content that has to be fetched again.
+    pub auths: AuthConfigs,
 }
 
 impl Client {
@@ -74,6 +88,23 @@ impl Client {
             query.add("type", *kind);
         }
         self.json(Call::get("/system/df", &query)).await
+    }
+
+    /// Checks what is stored; the last object of the stream has the [`crate::CheckReport`] as `aux`.
+    pub async fn system_check(
+        &self,
+        options: &CheckOptions,
+    ) -> Result<JsonStream<JsonMessage>, ClientError> {
+        let mut query = Query::new();
+        query
+            .add_flag("deep", options.deep)
+            .add_flag("repair", options.repair)
+            .add_flag("remove", options.remove);
+        let mut call = Call::post("/berth/system/check", &query);
+        if !options.auths.0.is_empty() {
+            call = call.header("x-registry-config", &options.auths.to_header());
+        }
+        Ok(JsonStream::new(self.stream(call).await?))
     }
 
     /// Tells what happens.

@@ -44,6 +44,7 @@ mod save;
 mod start;
 mod stats;
 mod stop;
+mod system_check;
 mod system_df;
 mod tag;
 mod top;
@@ -183,6 +184,7 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &inspect::ANY,
     &events::SPEC,
     &info::SPEC,
+    &system_check::SPEC,
     &system_df::SPEC,
     &prune::SYSTEM,
     &version::SPEC,

@@ -142,7 +142,7 @@ fn summary(usage: &DiskUsage) -> Vec<Row> {
         .map(|record| record["Size"].as_i64().unwrap_or_default())
         .sum();
     let active_images = images.iter().filter(|image| image.containers > 0).count();
-    vec![
+    let mut lines = vec![
         line(
             "Images",
             images.len(),
@@ -174,7 +174,13 @@ fn summary(usage: &DiskUsage) -> Vec<Row> {
             cache_size,
             cache_size - cache_used,
         ),
-    ]
+    ];
+    // What is no kind of object: with it, the sizes add up to what is on the disk.
+    if let Some(root) = &usage.berth {
+        let engine = line("Engine", 0, 0, root.engine, 0);
+        lines.push(engine.with("TotalCount", "-").with("Active", "-"));
+    }
+    lines
 }
 
 const IMAGE_COLUMNS: Columns = Columns {
@@ -222,8 +228,16 @@ fn details(usage: &DiskUsage) -> Result<String, Failure> {
         .flatten()
         .filter_map(|record| record["Size"].as_i64())
         .sum();
+    let root = usage.berth.as_ref().map_or_else(String::new, |root| {
+        format!(
+            "\nEngine usage: {}\n\nAll of {}: {}\n",
+            shown(root.engine),
+            root.root,
+            shown(root.total)
+        )
+    });
     Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n{root}",
         Format::parse("table", IMAGE_TABLE, None)?.render(&IMAGE_COLUMNS, images)?,
         Format::parse("table", CONTAINER_TABLE, None)?.render(&ps::COLUMNS, containers)?,
         text::align(&volumes),

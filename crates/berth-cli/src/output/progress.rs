@@ -31,6 +31,19 @@ pub(crate) async fn show(
     stream: &mut JsonStream<JsonMessage>,
     to: To,
 ) -> Result<(), Failure> {
+    show_result(session, stream, to).await.map(drop)
+}
+
+/// As [`show`]; gives what the work gave in the end, if it gave something.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn show_result(
+    session: &Session,
+    stream: &mut JsonStream<JsonMessage>,
+    to: To,
+) -> Result<Option<serde_json::Value>, Failure> {
+    let mut result = None;
     let mut view = View::new(to);
     while let Some(message) = stream
         .next()
@@ -41,10 +54,14 @@ pub(crate) async fn show(
             view.end();
             return Err(Failure::new(error));
         }
+        if message.aux.is_some() {
+            result = message.aux;
+            continue;
+        }
         view.show(&message)?;
     }
     view.end();
-    Ok(())
+    Ok(result)
 }
 
 /// The error a message carries.

@@ -48,7 +48,7 @@ mod volumes;
 
 use std::sync::Arc;
 
-use berth_image::ImageStore;
+use berth_image::{ImageLease, ImageStore};
 use berth_types::{ContainerId, Signal};
 use tokio::sync::oneshot;
 
@@ -162,6 +162,8 @@ impl Containers {
         let source = tokio::task::spawn_blocking(move || source(&images, &reference, wanted))
             .await
             .map_err(defect)??;
+        // Until the container is in the index, where removals of images look.
+        let _lease = source.2;
         let platform_warning = source.1;
         let inherited = self.inherited(&request.host.volumes_from)?;
         let create::Planned {
@@ -275,7 +277,9 @@ impl Containers {
     /// # Errors
     /// `Unchanged` when it runs already; `Start` when its program cannot be run.
     pub async fn start(&self, reference: &str) -> Result<(), EngineError> {
-        self.ask(&self.find(reference)?, Request::Start).await
+        let handle = self.find(reference)?;
+        self.images.note_use(&handle.view().spec.image_id);
+        self.ask(&handle, Request::Start).await
     }
 
     /// Asks it to end, and forces it after its time.
@@ -691,8 +695,8 @@ fn source(
     images: &ImageStore,
     reference: &str,
     wanted: Option<berth_types::Platform>,
-) -> Result<(create::Source, Option<String>), EngineError> {
-    let image = images.resolve(reference)?;
+) -> Result<(create::Source, Option<String>, ImageLease), EngineError> {
+    let (image, lease) = images.take(reference)?;
     let document = images.document(&image.id)?;
     let platform = image.record.platform.clone();
     let mut warning = None;
@@ -715,5 +719,5 @@ fn source(
         platform,
         config: document.config,
     };
-    Ok((source, warning))
+    Ok((source, warning, lease))
 }

@@ -3,10 +3,6 @@
 use berth_types::Timestamp;
 use indexmap::IndexMap;
 
-use crate::containers::requests::ContainerSize;
-use crate::containers::view::ContainerView;
-use std::sync::Arc;
-
 /// What protects containers on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecurityFacts {
@@ -89,13 +85,4 @@ pub struct VersionFacts {
     pub os: String,
     /// In Go's spelling.
     pub architecture: String,
-}
-
-/// What `system df` tells.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct DiskUsage {
-    /// Bytes of all layers together.
-    pub layers: u64,
-    /// Containers with their sizes.
-    pub containers: Vec<(Arc<ContainerView>, ContainerSize)>,
 }

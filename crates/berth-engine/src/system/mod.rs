@@ -1,8 +1,11 @@
 //! The engine itself and the host it runs on.
 
+mod budget;
+mod check;
 mod facts;
 mod features;
 mod roots;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,9 +25,14 @@ use crate::events::{EventKind, Events};
 use crate::host::Host;
 use crate::volumes::Volumes;
 
-pub use facts::{DiskUsage, SecurityFacts, SystemInfo, VersionFacts};
+pub use budget::DiskBudget;
+pub(crate) use budget::{Growth, Housekeeping, keep};
+pub use facts::{SecurityFacts, SystemInfo, VersionFacts};
 pub use features::HostFeatures;
 pub(crate) use roots::Roots;
+pub use usage::DiskUsage;
+
+pub use berth_image::{CheckReport, CheckRequest, Finding, KnownCredentials, Outcome, Part};
 
 /// The version of Berth, as it is told to clients.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -212,28 +220,15 @@ impl System {
             all: true,
             ..ListOptions::default()
         })?;
-        let mut usage = DiskUsage::default();
-        for view in views {
-            // Removed meanwhile: then it occupies nothing.
-            if let Ok(size) = self.containers.size(view.id.as_str()).await {
-                usage.containers.push((view, size));
-            }
-        }
-        let store = self.images.clone();
-        usage.layers = tokio::task::spawn_blocking(move || {
-            store.list(&berth_image::ListRequest {
-                all: true,
-                shared_size: true,
-                ..Default::default()
-            })
+        let (host, store) = (Arc::clone(&self.host), self.images.clone());
+        let volumes = self.volumes.clone();
+        tokio::task::spawn_blocking(move || {
+            // What was removed is off the disk, or it would belong to nobody.
+            store.wait_for_trash();
+            DiskUsage::of(&host, &store, &volumes, views)
         })
         .await
         .map_err(|e| EngineError::Internal(format!("a defect in the engine: {e}")))?
-        .map_err(EngineError::from)?
-        .iter()
-        .map(|image| image.size.saturating_sub(image.shared_size.unwrap_or(0)))
-        .sum();
-        Ok(usage)
     }
 }
 

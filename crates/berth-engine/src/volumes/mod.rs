@@ -22,7 +22,7 @@ pub mod request;
 mod tests;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_image::ImageStore;
@@ -229,23 +229,36 @@ impl Volumes {
             .collect()
     }
 
-    /// Every volume with what it occupies. Walks their files.
-    ///
-    /// # Errors
-    /// When one cannot be measured for another reason than that it goes.
-    pub async fn usage(&self) -> Result<Vec<VolumeUsage>, EngineError> {
-        let views = self.views();
-        self.shared
-            .block(move |shared| {
-                Ok(views
-                    .into_iter()
-                    .map(|view| VolumeUsage {
-                        size: shared.measure(&view.record),
-                        view,
-                    })
-                    .collect())
+    /// Every volume with what it occupies, taken out of what was measured of the directories of volumes; what is left
+    /// there belongs to none that has its content in its directory.
+    pub(crate) fn usage(&self, measured: &mut HashMap<String, u64>) -> Vec<VolumeUsage> {
+        self.views()
+            .into_iter()
+            .map(|view| VolumeUsage {
+                size: self
+                    .shared
+                    .is_plain(&view.record)
+                    .then(|| measured.remove(&view.record.name).unwrap_or(0)),
+                view,
             })
-            .await
+            .collect()
+    }
+
+    /// Volumes whose content should be in a directory of the data root and is not, and how many there are in all.
+    pub(crate) fn without_content(&self) -> (usize, Vec<VolumeView>) {
+        let views = self.views();
+        let count = views.len();
+        let missing = views
+            .into_iter()
+            .filter(|view| {
+                let content = berth_sys::fs::symlink_metadata(&view.mountpoint);
+                self.shared.is_plain(&view.record)
+                    && !content.is_ok_and(|metadata| metadata.is_dir())
+                    // Removed while it was looked at.
+                    && self.inspect(&view.record.name).is_ok()
+            })
+            .collect();
+        (count, missing)
     }
 
     /// Removes a volume that nobody holds. With `force` one that is not there is fine.

@@ -22,6 +22,7 @@ mod adopt;
 pub(crate) mod capture;
 pub(crate) mod changes;
 mod delta;
+mod compare;
 pub(crate) mod tree;
 pub(crate) mod view;
 
@@ -361,6 +362,59 @@ impl LayerStore {
         };
         self.trash.throw(&self.directory.join(&record.directory))?;
         Ok(Some(record))
+    }
+
+    /// Chain ids by the names of their directories.
+    pub(crate) fn directory_names(&self) -> HashMap<String, Digest> {
+        lock(&self.table)
+            .layers
+            .iter()
+            .filter_map(|(chain, live)| Some((live.record.as_ref()?.directory.clone(), *chain)))
+            .collect()
+    }
+
+    /// Puts a layer that was unpacked again in the place of a damaged one. Gives the new record, and the directory
+    /// that nothing refers to any more.
+    pub(crate) fn replace(
+        &self,
+        staged: Staged,
+        chain: &Digest,
+        below: &[Digest],
+    ) -> Result<Option<(LayerRecord, PathBuf)>> {
+        let lower = self.directories(below)?;
+        adopt::adopt(&staged.staging.root, &lower, &staged.unpacked.implied)?;
+        let mut table = lock(&self.table);
+        let Some(record) = table
+            .layers
+            .get_mut(chain)
+            .and_then(|live| live.record.as_mut())
+        else {
+            return Ok(None);
+        };
+        let directory = self.unused_name()?;
+        let mut staging = staged.staging;
+        fs::rename(&staging.path, &self.directory.join(&directory))?;
+        staging.done = true;
+        let former = std::mem::replace(&mut record.directory, directory);
+        record.size = staged.unpacked.size;
+        record.opaque_root = staged.unpacked.opaque_root;
+        Ok(Some((record.clone(), self.directory.join(former))))
+    }
+
+    /// Compares a layer with what its archive unpacks to; tells the first difference.
+    pub(crate) fn compare(
+        &self,
+        staged: &Staged,
+        chain: &Digest,
+        below: &[Digest],
+    ) -> Result<Option<String>> {
+        let lower = self.directories(below)?;
+        adopt::adopt(&staged.staging.root, &lower, &staged.unpacked.implied)?;
+        let Some(record) = self.get(chain) else {
+            return Ok(None);
+        };
+        let actual = fs::open_directory(&self.directory.join(record.directory))?;
+        compare::difference(&staged.staging.root, &actual)
     }
 
     /// Whether a layer that is here was unpacked from this archive.

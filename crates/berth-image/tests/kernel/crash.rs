@@ -136,6 +136,18 @@ fn a_kill_at_any_moment_leaves_a_whole_store() {
             }
         }
         let _ = std::fs::remove_file(directory.path().join("acknowledged"));
+        let deep = berth_image::CheckRequest {
+            deep: true,
+            ..berth_image::CheckRequest::default()
+        };
+        let checked = store.check(
+            deep,
+            berth_image::KnownCredentials::default(),
+            Vec::new,
+            berth_image::progress::silent(),
+        );
+        let (report, _) = crate::pull::runtime().block_on(checked).unwrap();
+        assert_eq!(report.findings, []);
         store.wait_for_trash();
         let trash = directory.path().join("layers/overlay/trash");
         assert_eq!(std::fs::read_dir(trash).unwrap().count(), 0);

@@ -26,7 +26,7 @@ fn refused(layers: &[Layer]) -> String {
     chain(&error)
 }
 
-fn layer(make: impl FnOnce(&mut Tar)) -> Layer {
+pub(crate) fn layer(make: impl FnOnce(&mut Tar)) -> Layer {
     let mut tar = Tar::default();
     make(&mut tar);
     Layer::gzip(tar.end())

@@ -6,6 +6,8 @@
 
 mod access;
 mod assemble;
+mod bombs;
+mod check;
 mod crash;
 mod hostile;
 mod interop;

@@ -18,7 +18,7 @@ fn lines(removed: &[Removal]) -> Vec<String> {
         .map(|removal| match removal {
             Removal::Untagged { name, .. } => format!("Untagged: {name}"),
             Removal::Image(id) => format!("Deleted: image {}", id.short()),
-            Removal::Layer(_) => "Deleted: layer".to_owned(),
+            Removal::Layer { .. } => "Deleted: layer".to_owned(),
         })
         .collect()
 }
@@ -114,9 +114,12 @@ fn several_names_and_containers_stand_in_the_way() {
         )
     );
     assert_eq!(
-        lines(&remove(&short, true, std::slice::from_ref(&held)).unwrap()).len(),
-        3
+        lines(&remove(&short, true, std::slice::from_ref(&held)).unwrap()),
+        [format!("Deleted: image {short}")]
     );
+    // The layers stay for the container, and go with it.
+    assert_eq!(home.leftovers().len(), 2 + 2 + 2);
+    home.store.let_go(|_| false).unwrap();
     assert_eq!(home.leftovers(), Vec::<String>::new());
 }
 

@@ -165,7 +165,7 @@ pub(crate) fn removal(removal: Removal) -> ImageDeleteResponseItem {
             untagged: name,
             ..ImageDeleteResponseItem::default()
         },
-        Removal::Image(digest) | Removal::Layer(digest) => ImageDeleteResponseItem {
+        Removal::Image(digest) | Removal::Layer { chain: digest, .. } => ImageDeleteResponseItem {
             deleted: digest.to_string(),
             ..ImageDeleteResponseItem::default()
         },
@@ -223,6 +223,9 @@ pub(crate) fn progress(progress: Progress) -> JsonMessage {
         Progress::PullComplete { id } => told("Pull complete", id),
         Progress::LoadingLayer { id, current, total } => {
             counted("Loading layer", id, current, total)
+        }
+        Progress::Checking { current, total } => {
+            counted("Checking", "content".to_owned(), current, total)
         }
         Progress::Digest(digest) => plain(format!("Digest: {digest}")),
         Progress::Status(status) => plain(status),

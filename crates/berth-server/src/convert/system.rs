@@ -1,8 +1,8 @@
 //! Facts about the engine and its host: engine to wire.
 
 use berth_api::{
-    ApiVersion, Commit, ComponentVersion, IndexInfo, PlatformName, PluginsInfo,
-    RegistryServiceConfig, RuntimeWithStatus, SwarmInfo, SystemInfo, SystemVersion,
+    ApiVersion, CheckFinding, CheckReport, Commit, ComponentVersion, IndexInfo, PlatformName,
+    PluginsInfo, RegistryServiceConfig, RuntimeWithStatus, SwarmInfo, SystemInfo, SystemVersion,
 };
 use berth_engine::system;
 use std::collections::BTreeMap;
@@ -136,6 +136,39 @@ pub(crate) fn info(facts: system::SystemInfo, version: ApiVersion) -> SystemInfo
         bridge_nf_ip6tables: before_1_50,
         warnings: (!warnings.is_empty()).then_some(warnings),
         ..SystemInfo::default()
+    }
+}
+
+/// What a check found.
+pub(crate) fn check(report: system::CheckReport) -> CheckReport {
+    CheckReport {
+        sound: report.is_sound(),
+        contents: report.contents,
+        content_bytes: report.bytes,
+        layers: report.layers,
+        layers_compared: report.compared,
+        images: report.images,
+        names: report.names,
+        containers: report.containers,
+        volumes: report.volumes,
+        findings: report.findings.into_iter().map(finding).collect(),
+    }
+}
+
+fn finding(finding: system::Finding) -> CheckFinding {
+    let (outcome, detail) = match finding.outcome {
+        system::Outcome::Found => ("found", String::new()),
+        system::Outcome::Repaired(how) => ("repaired", how),
+        system::Outcome::Unrepaired(why) => ("unrepaired", why),
+        system::Outcome::Removed => ("removed", String::new()),
+    };
+    CheckFinding {
+        kind: finding.part.as_str().to_owned(),
+        object: finding.object,
+        problem: finding.problem,
+        images: finding.images,
+        outcome: outcome.to_owned(),
+        detail,
     }
 }
 

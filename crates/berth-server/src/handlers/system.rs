@@ -1,12 +1,14 @@
 //! Requests about the engine itself.
 
+use super::progress::Lines;
 use super::streams::{json_line, moment};
 use crate::convert;
 use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::request::{Request, cut};
-use berth_api::DiskUsage;
+use berth_api::{AuthConfigs, BuildCachePruneReport, DataRootUsage, DiskUsage, JsonMessage};
 use berth_engine::events::EventQuery;
+use berth_engine::system::CheckRequest;
 use berth_engine::{Engine, clock};
 use futures_util::stream;
 use http::StatusCode;
@@ -98,21 +100,31 @@ pub(crate) async fn disk_usage(engine: Arc<Engine>, request: Request) -> Answer 
     let now = clock::now();
     let mut body = DiskUsage::default();
     if wanted[0] {
-        let containers = usage.containers.iter().map(|(view, size)| {
+        let containers = usage.containers.iter().map(|(view, occupied)| {
             let mut summary = convert::summary::container(view, now, request.version);
-            summary.size_rw = convert::signed(size.writable);
-            summary.size_root_fs = convert::signed(size.root);
+            let image = usage.image_sizes.get(&view.spec.image_id);
+            summary.size_rw = convert::signed(*occupied);
+            summary.size_root_fs = convert::signed(occupied + image.map_or(0, |image| image.size));
             summary
         });
         body.containers = Some(containers.collect());
     }
     if wanted[1] {
-        body.layers_size = convert::signed(usage.layers);
-        body.images = Some(super::images::summaries(&engine, &request).await?);
+        body.layers_size = convert::signed(usage.images);
+        let mut images = super::images::summaries(&engine, &request).await?;
+        for image in &mut images {
+            let measured = berth_types::Digest::parse(&image.id)
+                .ok()
+                .and_then(|id| usage.image_sizes.get(&id));
+            if let Some(measured) = measured {
+                image.size = convert::signed(measured.size);
+                image.shared_size = convert::signed(measured.shared);
+            }
+        }
+        body.images = Some(images);
     }
     if wanted[2] {
-        let usage = engine.volumes.usage().await?;
-        let volumes = usage.iter().map(convert::volumes::usage);
+        let volumes = usage.volumes.iter().map(convert::volumes::usage);
         body.volumes = Some(
             volumes
                 .filter_map(|volume| serde_json::to_value(volume).ok())
@@ -121,5 +133,55 @@ pub(crate) async fn disk_usage(engine: Arc<Engine>, request: Request) -> Answer 
     }
     // There is no build cache in this version; the list is empty, not absent.
     body.build_cache = wanted[3].then(Vec::new);
+    body.berth = Some(DataRootUsage {
+        root: usage.root.display().to_string(),
+        total: convert::signed(usage.total),
+        engine: convert::signed(usage.engine),
+    });
     Ok(Reply::json(StatusCode::OK, &body))
+}
+
+/// Nothing is built here yet, so nothing is cached: there is nothing to remove, as `system df` says. The stock client asks
+/// for it with every `system prune`.
+pub(crate) async fn prune_build_cache(_: Arc<Engine>, request: Request) -> Answer {
+    request.filters()?;
+    Ok(Reply::json(
+        StatusCode::OK,
+        &BuildCachePruneReport::default(),
+    ))
+}
+
+pub(crate) async fn check(engine: Arc<Engine>, request: Request) -> Answer {
+    let asked = CheckRequest {
+        deep: request.flag("deep"),
+        repair: request.flag("repair"),
+        remove: request.flag("remove"),
+    };
+    if asked.remove && !asked.repair {
+        return Err(Failure::bad_request(
+            "remove goes with repair: what can be repaired is not removed",
+        ));
+    }
+    let header = request
+        .headers
+        .get("x-registry-config")
+        .and_then(|value| value.to_str().ok());
+    let auths = AuthConfigs::from_header(header.unwrap_or_default())
+        .map_err(|_| Failure::bad_request("invalid X-Registry-Config header"))?;
+    let credentials = auths
+        .0
+        .into_iter()
+        .filter_map(|(registry, auth)| Some((registry, convert::images::credentials(auth)?)))
+        .collect();
+    let lines = Lines::new();
+    let sink = lines.sink();
+    let work = async move {
+        let report = engine.system.check(asked, credentials, sink).await?;
+        let report = serde_json::to_value(convert::system::check(report)).unwrap_or_default();
+        Ok(vec![json_line(&JsonMessage {
+            aux: Some(report),
+            ..JsonMessage::default()
+        })])
+    };
+    lines.reply(work).await
 }

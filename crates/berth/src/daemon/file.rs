@@ -24,6 +24,8 @@ pub(super) struct File {
     pub(super) default_runtime: Option<String>,
     pub(super) default_shm_size: Option<Size>,
     pub(super) default_ulimits: BTreeMap<String, Limit>,
+    /// What images, build cache and logs may occupy. Berth's own key.
+    pub(super) disk_budget: Option<Budget>,
     pub(super) dns: Vec<String>,
     pub(super) dns_opts: Vec<String>,
     pub(super) dns_search: Vec<String>,
@@ -72,6 +74,14 @@ pub(super) struct File {
 pub(super) enum Size {
     Bytes(i64),
     Text(String),
+}
+
+/// `disk-budget`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Budget {
+    pub(super) limit: Size,
+    pub(super) unused_for: Option<String>,
 }
 
 /// One of `default-address-pools`.

@@ -1,6 +1,6 @@
 //! The daemon's settings: defaults < file < environment < command line, resolved once.
 
-use super::file::{self, File, Size};
+use super::file::{self, Budget, File, Size};
 use super::networks;
 use super::options::{FLAGS, Kind, Options, truth};
 use anyhow::{Context, Result, anyhow, bail};
@@ -8,9 +8,11 @@ use berth_api::Host;
 use berth_engine::Config;
 use berth_engine::config::Runtime;
 use berth_engine::containers::spec::Ulimit;
+use berth_engine::system::DiskBudget;
 use berth_types::size;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tracing::Level;
 
 const DATA_ROOT: &str = "/var/lib/berth";
@@ -198,6 +200,7 @@ fn merge(values: &Values, file: File) -> Result<Settings> {
     config.registry_mirrors = many(values, "registry-mirror", file.registry_mirrors);
     config.registry_mirrors_by_host = file.registry_mirrors_by_host.into_iter().collect();
     config.insecure_registries = many(values, "insecure-registry", file.insecure_registries);
+    config.disk_budget = file.disk_budget.map(budget).transpose()?;
     config.dns = many(values, "dns", file.dns);
     config.dns_options = many(values, "dns-opt", file.dns_opts);
     config.dns_search = many(values, "dns-search", file.dns_search);
@@ -236,6 +239,27 @@ fn pair<'a>(option: &str, text: &'a str) -> Result<(&'a str, &'a str)> {
 
 fn bytes(option: &str, text: &str) -> Result<i64> {
     size::parse_binary(text).with_context(|| option.to_owned())
+}
+
+/// A day, unless it is said how long an image must not have been used.
+const UNUSED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn budget(given: Budget) -> Result<DiskBudget> {
+    let limit = match given.limit {
+        Size::Bytes(bytes) => u64::try_from(bytes).ok(),
+        Size::Text(text) => size::parse_binary(&text)
+            .ok()
+            .and_then(|bytes| u64::try_from(bytes).ok()),
+    };
+    let limit = limit
+        .filter(|limit| *limit > 0)
+        .context("disk-budget: limit is no size above zero, like \"50GB\"")?;
+    let unused_for = match given.unused_for {
+        None => UNUSED_FOR,
+        Some(text) => berth_types::duration::parse(&text)
+            .with_context(|| format!("disk-budget: unused-for {text:?} is no duration"))?,
+    };
+    Ok(DiskBudget { limit, unused_for })
 }
 
 /// `name=soft[:hard]`; the hard limit is the soft one unless given, and -1 is none.

@@ -97,3 +97,57 @@ pub(crate) fn image_configuration_is_the_default(on: &Subject) {
         .ok()
         .prints("0");
 }
+
+pub(crate) fn prunes_take_what_is_unused_and_force_spares_containers(on: &Subject) {
+    let image = |name: &str, fill: u8| {
+        let mut base = images::busybox().expect("the test image");
+        let own = Layer::new().file("own", 0o644, vec![fill; 200_000]);
+        base.layers.push(own.finish());
+        let mut image = Image::new(name, &["cat", "/etc/passwd"], base.layers);
+        image.config["Labels"] = json!({"kind": name});
+        image
+    };
+    for (name, fill) in [("one:1", 1), ("two:1", 2), ("three:1", 3)] {
+        on.daemon.load(&image(name, fill));
+    }
+    on.run("--name kept one:1").ok();
+    let id = on.cli("images -q one").ok().text().to_owned();
+    on.cli(&format!("rmi {id}"))
+        .exits(1)
+        .says("is being used by stopped container");
+    // By force the image goes; its container still has what it was made of.
+    on.cli(&format!("rmi -f {id}"))
+        .ok()
+        .prints("Untagged: one:1");
+    assert_eq!(on.cli("images -q one").ok().text(), "");
+    on.cli("start -a kept").ok().prints("root");
+
+    on.cli("image prune -f").ok();
+    assert_ne!(on.cli("images -q two").ok().text(), "");
+    on.cli("image prune -af --filter label=kind=two:1")
+        .ok()
+        .prints("untagged: two:1")
+        .prints("Total reclaimed space");
+    assert_ne!(on.cli("images -q three").ok().text(), "");
+    on.cli("image prune -af --filter label!=kind=three:1").ok();
+    on.cli("image prune -af --filter until=2000-01-01T00:00:00")
+        .ok();
+    assert_ne!(on.cli("images -q three").ok().text(), "");
+    on.cli("image prune --filter nonsense=1 -f")
+        .exits(1)
+        .says("invalid filter");
+    on.command("system prune -a")
+        .stdin(*b"n\n")
+        .run()
+        .ok()
+        .prints("all stopped containers");
+    on.cli("system prune -af")
+        .ok()
+        .prints("Deleted Containers:");
+    assert_eq!(on.cli("images -q three").ok().text(), "");
+    on.cli("inspect kept").exits(1);
+    let seen = on
+        .cli("system df --format '{{.Type}} {{.TotalCount}} {{.Active}}'")
+        .ok();
+    assert!(seen.stdout.contains("Containers 0 0\n"), "{seen}");
+}

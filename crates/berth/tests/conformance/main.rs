@@ -69,6 +69,7 @@ scenarios![
     files::changes_stay_with_the_container,
     images::images_are_listed_inspected_and_removed,
     images::image_configuration_is_the_default,
+    images::prunes_take_what_is_unused_and_force_spares_containers,
     limits::limits_reach_the_control_groups,
     limits::out_of_memory_is_told,
     limits::update_changes_a_running_container,

@@ -11,5 +11,6 @@ mod idle;
 mod isolation;
 mod networks;
 mod pull;
+mod store;
 mod survival;
 mod volumes;

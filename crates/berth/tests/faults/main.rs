@@ -2,4 +2,5 @@
 
 mod kill_daemon;
 mod load;
+mod store;
 mod volumes;

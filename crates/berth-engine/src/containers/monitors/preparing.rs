@@ -203,6 +203,22 @@ impl Core {
         if let Err(error) = self.images.discard(&data) {
             errors.push(failed("remove the container's files", error.kind(), &error));
         }
+        if self.images.has_retired() {
+            let held: std::collections::HashSet<_> = self
+                .index
+                .all()
+                .iter()
+                .filter(|handle| handle.id != *id)
+                .map(|handle| handle.view().spec.image_id)
+                .collect();
+            if let Err(error) = self.images.let_go(|image| held.contains(image)) {
+                errors.push(failed(
+                    "remove what the container was made of",
+                    error.kind(),
+                    &error,
+                ));
+            }
+        }
         match errors.len() {
             0 => Ok(()),
             _ => Err(LaunchError::new(
