@@ -19,6 +19,10 @@ test:
 conformance *WORD:
     cargo xtask conformance {{WORD}}
 
+# Fuzz one parser: a target of fuzz/fuzz_targets, for five minutes or the seconds given
+fuzz *ARGS:
+    cargo xtask fuzz {{ARGS}}
+
 # Berth beside Docker and Podman; --write keeps the table in docs/performance.md
 bench *ARGS:
     cargo xtask bench {{ARGS}}

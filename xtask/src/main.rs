@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod conformance;
 mod deps;
+mod fuzz;
 mod registry;
 mod test;
 mod test_images;
@@ -18,7 +19,7 @@ use anyhow::{Result, bail};
 /// Name, what it does, and the function.
 type Task = (&'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 10] = [
     (
         "test",
         "everything CI runs: deps, tidy, fmt, clippy, build, all tests",
@@ -53,6 +54,11 @@ const TASKS: [Task; 9] = [
         "conformance",
         "stock clients and engines against Berth and against Docker",
         conformance::run,
+    ),
+    (
+        "fuzz",
+        "one target of fuzz/fuzz_targets [seconds]",
+        fuzz::run,
     ),
     (
         "bench",

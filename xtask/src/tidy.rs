@@ -53,7 +53,10 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ),
     ("berth-testkit", &[]),
     ("xtask", &["berth-testkit"]),
-    ("fuzz", &["berth-types", "berth-api", "berth-image"]),
+    (
+        "fuzz",
+        &["berth-types", "berth-api", "berth-image", "berth-net"],
+    ),
 ];
 
 /// Crates only tests may use.

@@ -41,10 +41,11 @@ mod volume;
 pub use archive::{ContainerPathStat, FilesystemChange, PATH_STAT_HEADER};
 pub use auth::{AuthConfig, AuthConfigs, AuthError, AuthResponse};
 pub use client::{
-    AttachOptions, ByteStream, CheckOptions, Client, ClientError, CommitOptions, ContainerListOptions,
-    ContainerRemoveOptions, ContainerWaiting, CopyOptions, EventsOptions, Hijacked, HijackedReader,
-    Host, HostError, ImageListOptions, ImageRemoveOptions, ImportOptions, JsonStream, LoadOptions,
-    LogStream, LogsOptions, PullOptions, StatsOptions, StopOptions, WaitCondition,
+    AttachOptions, ByteStream, CheckOptions, Client, ClientError, CommitOptions,
+    ContainerListOptions, ContainerRemoveOptions, ContainerWaiting, CopyOptions, EventsOptions,
+    Hijacked, HijackedReader, Host, HostError, ImageListOptions, ImageRemoveOptions, ImportOptions,
+    JsonStream, LoadOptions, LogStream, LogsOptions, PullOptions, StatsOptions, StopOptions,
+    WaitCondition,
 };
 pub use container_action::{
     ContainerPruneReport, ContainerTopResponse, ContainerUpdateBody, ContainerUpdateResponse,

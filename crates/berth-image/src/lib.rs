@@ -14,6 +14,8 @@ pub mod copy;
 pub mod documents;
 pub mod error;
 pub mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod inspect;
 pub mod layers;
 pub mod limits;

@@ -13,3 +13,13 @@ pub mod limits;
 pub mod link;
 pub mod netlink;
 pub mod sandbox;
+
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    //! Ways in for fuzzing, for the crate `berth-fuzz`.
+
+    /// Reads a query of a container and a server's answer to it: two bytes say how long the query is.
+    pub fn packets(bytes: &[u8]) {
+        crate::dns::fuzz_packets(bytes);
+    }
+}

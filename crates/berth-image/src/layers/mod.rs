@@ -21,8 +21,8 @@ pub mod unpack;
 mod adopt;
 pub(crate) mod capture;
 pub(crate) mod changes;
-mod delta;
 mod compare;
+mod delta;
 pub(crate) mod tree;
 pub(crate) mod view;
 

@@ -88,3 +88,16 @@ impl RegistryClient {
             .insert(authority.to_owned());
     }
 }
+
+/// For [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_challenge(text: &str) {
+    let _ = challenge::parse(text);
+    let _ = answer::range_start(text);
+}
+
+/// For [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_token(bytes: &[u8]) {
+    let _ = challenge::parse_token(bytes, "an answer");
+}

@@ -23,3 +23,28 @@ mod upstream;
 pub use responder::Responder;
 pub use settings::DnsSettings;
 pub use sockets::DnsSockets;
+
+/// Reads a query of a container and a server's answer to it, one after the other in the same bytes: two bytes say how
+/// long the query is.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_packets(bytes: &[u8]) {
+    let Some((length, bytes)) = bytes.split_first_chunk::<2>() else {
+        return;
+    };
+    let length = usize::from(u16::from_be_bytes(*length)).min(bytes.len());
+    let (query, answer) = bytes.split_at(length);
+    let message::Received::Query(query) = message::Query::parse(query) else {
+        return;
+    };
+    let _ = (
+        query.name(),
+        query.reversed(),
+        query.labels(),
+        query.wanted(),
+    );
+    let limit = query.limit();
+    let addresses = [std::net::IpAddr::from([10, 0, 0, 1]); 64];
+    assert!(query.with_addresses(&addresses, limit).len() <= limit);
+    let _ = query.with_name("name");
+    let _ = query.judge(answer, query.id);
+}
