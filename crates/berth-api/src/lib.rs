@@ -45,7 +45,7 @@ pub use client::{
     ContainerListOptions, ContainerRemoveOptions, ContainerWaiting, CopyOptions, EventsOptions,
     Hijacked, HijackedReader, Host, HostError, ImageListOptions, ImageRemoveOptions, ImportOptions,
     JsonStream, LoadOptions, LogStream, LogsOptions, PullOptions, StatsOptions, StopOptions,
-    WaitCondition,
+    VolumeImportOptions, WaitCondition,
 };
 pub use container_action::{
     ContainerPruneReport, ContainerTopResponse, ContainerUpdateBody, ContainerUpdateResponse,

@@ -96,7 +96,9 @@ static ROUTES: &[Route] = routes! {
 
     GET "/berth/ports" networks::exposures;
     POST "/berth/system/check" system::check;
+    POST "/berth/volumes/import" volumes::import;
     POST "/berth/volumes/{}/clone" volumes::clone;
+    GET "/berth/volumes/{}/export" volumes::export;
     POST "/berth/volumes/{}/snapshot" volumes::snapshot;
     POST "/berth/volumes/{}/rename" volumes::rename;
     GET "/berth/images/{..}/why" images::why;

@@ -28,6 +28,7 @@ pub use host::{Host, HostError};
 pub use images::{ImageListOptions, ImageRemoveOptions, LoadOptions, PullOptions};
 pub use stream::{ByteStream, JsonStream, LogStream};
 pub use system::{CheckOptions, EventsOptions};
+pub use volumes::VolumeImportOptions;
 
 use crate::error_response::ErrorResponse;
 use crate::limits::{MAX_ANSWER_BODY, MAX_ERROR_BODY, MAX_IDLE_CONNECTIONS};

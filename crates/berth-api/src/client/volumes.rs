@@ -1,11 +1,25 @@
 //! Requests about volumes.
 
 use super::containers::add_filters;
-use super::{Call, Client, ClientError};
+use super::images::streaming_body;
+use super::{ByteStream, Call, Client, ClientError};
+use std::collections::BTreeMap;
+
+use tokio::io::AsyncRead;
+
 use crate::query::{Query, encode_path};
 use crate::{
     Filters, Volume, VolumeCopyRequest, VolumeCreateRequest, VolumeListResponse, VolumePruneReport,
 };
+
+/// A volume that is made of an archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumeImportOptions {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
 
 fn path(name: &str) -> String {
     format!("/volumes/{}", encode_path(name))
@@ -68,6 +82,33 @@ impl Client {
         let path = format!("/berth{}/{action}", path(name));
         self.json(Call::post(path, &Query::new()).json(request))
             .await
+    }
+
+    /// Fetches a volume's content as a tar archive.
+    pub async fn volume_export(&self, name: &str, live: bool) -> Result<ByteStream, ClientError> {
+        let mut query = Query::new();
+        if live {
+            query.add("live", "1");
+        }
+        self.stream(Call::get(format!("/berth{}/export", path(name)), &query))
+            .await
+    }
+
+    /// Makes a volume of a tar archive.
+    pub async fn volume_import(
+        &self,
+        archive: Box<dyn AsyncRead + Send + Unpin>,
+        options: &VolumeImportOptions,
+    ) -> Result<Volume, ClientError> {
+        let mut query = Query::new();
+        query.add("name", options.name.as_str());
+        for (key, value) in &options.labels {
+            query.add("label", format!("{key}={value}"));
+        }
+        let call =
+            Call::post("/berth/volumes/import", &query).header("content-type", "application/x-tar");
+        let answer = self.call_streaming(call, streaming_body(archive)).await?;
+        self.decode(answer).await
     }
 
     /// Gives a volume another name.

@@ -50,6 +50,7 @@ mod tag;
 mod top;
 mod update;
 mod version;
+mod volume_archive;
 mod volume_copy;
 mod volume_create;
 mod volume_ls;
@@ -174,6 +175,8 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &network_rm::SPEC,
     &volume_copy::CLONE,
     &volume_create::SPEC,
+    &volume_archive::EXPORT,
+    &volume_archive::IMPORT,
     &inspect::VOLUME,
     &volume_ls::SPEC,
     &prune::VOLUME,

@@ -9,7 +9,7 @@ use super::spec::{ContainerSpec, MountPoint};
 use super::{Containers, mounts};
 use crate::error::EngineError;
 use crate::limits;
-use crate::volumes::{Prepared, VolumeCopyRequest, VolumeView, Wanted};
+use crate::volumes::{Prepared, VolumeCopyRequest, VolumeExport, VolumeView, Wanted};
 
 impl Containers {
     /// The mounts that `--volumes-from` takes over.
@@ -98,6 +98,17 @@ impl Containers {
                 tracing::debug!(container = %handle.id, "what is left of a container still holds volumes");
             }
         }
+    }
+
+    /// Begins to write a volume as an archive. Containers that can write to it have to be frozen, unless it is taken
+    /// `live`.
+    ///
+    /// # Errors
+    /// As the export of a volume.
+    pub async fn export_volume(&self, name: &str, live: bool) -> Result<VolumeExport, EngineError> {
+        let volumes = self.volumes.clone();
+        self.while_still(name, false, async |still| volumes.export(name, live, still))
+            .await
     }
 
     /// Does something with a volume while those who can write to it are frozen: those that are already, and with

@@ -222,7 +222,11 @@ impl Shared {
     }
 
     /// Refuses when a running container could write meanwhile.
-    fn check_still(&self, name: &str, still: &HashSet<ContainerId>) -> Result<(), EngineError> {
+    pub(super) fn check_still(
+        &self,
+        name: &str,
+        still: &HashSet<ContainerId>,
+    ) -> Result<(), EngineError> {
         let mut writers = self.book().find(name)?.writers();
         writers.retain(|container| !still.contains(container));
         if writers.is_empty() {

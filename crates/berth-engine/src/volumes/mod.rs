@@ -20,6 +20,7 @@ mod recover;
 pub mod request;
 #[cfg(test)]
 mod tests;
+mod transfer;
 pub mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -46,6 +47,7 @@ pub(crate) use prepare::Prepared;
 pub use record::{ANONYMOUS_LABEL, LOCAL, Origin, VolumeRecord};
 pub use request::VolumeCreateRequest;
 pub(crate) use request::Wanted;
+pub use transfer::VolumeExport;
 pub use view::{VolumeUsage, VolumeView, VolumesPruned};
 
 /// The service. Cheap to clone.

@@ -31,6 +31,8 @@ pub struct ExtractOptions {
     pub keep_kinds: bool,
     /// Who owns everything, whatever the archive says.
     pub owner: Option<(u32, u32)>,
+    /// The directory itself becomes what the archive says of it; otherwise it keeps what it has.
+    pub with_root: bool,
 }
 
 /// What was extracted.
@@ -131,8 +133,7 @@ impl Extractor<'_> {
     fn entry<R: BufRead>(&mut self, archive: &mut ArchiveReader<R>, entry: &Entry) -> Result<()> {
         let parts = components(&entry.path)?;
         let Some((name, parents)) = parts.split_last() else {
-            // The directory itself: it is there, and keeps what it has.
-            return Ok(());
+            return self.directory_itself(entry);
         };
         let parent = self.directory(parents)?;
         let stays = self.make_room(&parent, name, entry)?;
@@ -174,6 +175,17 @@ impl Extractor<'_> {
                 self.attributes_by_name(&parent, name, entry, true)
             }
         }
+    }
+
+    /// The entry of the directory that everything goes into.
+    fn directory_itself(&mut self, entry: &Entry) -> Result<()> {
+        if !self.options.with_root || entry.kind != Kind::Directory {
+            return Ok(());
+        }
+        let directory = self.directory(&[])?;
+        self.attributes(&directory, entry)?;
+        self.directories.push((Vec::new(), timestamps(entry)));
+        Ok(())
     }
 
     /// Takes away what stands at the name of an entry. Tells whether a directory stays for a directory.

@@ -1,5 +1,7 @@
 //! Requests about volumes.
 
+use super::outgoing::archive;
+use super::progress::from_body;
 use crate::convert;
 use crate::failure::Failure;
 use crate::reply::Reply;
@@ -99,6 +101,37 @@ async fn copy(engine: Arc<Engine>, mut request: Request, read_only: bool) -> Ans
     };
     engine.containers.volumes_let_go().await;
     let view = engine.containers.copy_volume(wanted, body.pause).await?;
+    Ok(Reply::json(
+        StatusCode::CREATED,
+        &convert::volumes::volume(&view),
+    ))
+}
+
+pub(crate) async fn export(engine: Arc<Engine>, request: Request) -> Answer {
+    engine.containers.volumes_let_go().await;
+    let export = engine
+        .containers
+        .export_volume(&request.name, request.flag("live"))
+        .await?;
+    Ok(archive("application/x-tar", move |out| {
+        export.write_to(out)
+    }))
+}
+
+pub(crate) async fn import(engine: Arc<Engine>, request: Request) -> Answer {
+    let name = request.text("name").to_owned();
+    let labels = request
+        .query
+        .all("label")
+        .map(|label| {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            (key.to_owned(), value.to_owned())
+        })
+        .collect();
+    let view = engine
+        .volumes
+        .import(&name, labels, from_body(request.body))
+        .await?;
     Ok(Reply::json(
         StatusCode::CREATED,
         &convert::volumes::volume(&view),

@@ -90,6 +90,56 @@ fn volumes_are_copied_renamed_and_kept() {
 }
 
 #[test]
+fn volumes_travel_as_archives() {
+    let daemon = Daemon::start();
+    daemon
+        .berth("run --rm --network none -v data:/d busybox sh -c 'echo one >/d/file; ln /d/file /d/link; mkdir -m 2750 /d/inner; chown 7:8 /d/inner; chmod 751 /d'")
+        .ok();
+    let file = daemon.scratch().path().join("data.tar");
+    let path = file.display();
+    daemon.berth(&format!("volume export -o {path} data")).ok();
+    assert_eq!(
+        told(&daemon, &format!("volume import --label a=b again {path}")),
+        "again"
+    );
+    let look = "run --rm --network none -v again:/d busybox stat -c '%n %a %u:%g %h' /d/. /d/file /d/inner";
+    daemon
+        .berth(look)
+        .ok()
+        .prints("/d/. 751 0:0")
+        .prints("/d/file 644 0:0 2")
+        .prints("/d/inner 2750 7:8");
+    daemon
+        .berth(&format!("volume import again {path}"))
+        .exits(1)
+        .says("there is a volume of this name");
+    // What is cut off, or asks for a place outside, makes no volume.
+    let whole = fs::read(&file).expect("the archive");
+    fs::write(&file, &whole[..700]).expect("a part of it");
+    let hostile = Layer::new().file("../outside", 0o644, "x").finish();
+    let outside = daemon.scratch().path().join("hostile.tar");
+    fs::write(&outside, hostile).expect("an archive");
+    for archive in [&file, &outside] {
+        daemon
+            .berth(&format!("volume import third {}", archive.display()))
+            .exits(1);
+        daemon.berth("volume inspect third").exits(1);
+    }
+    daemon
+        .berth("run -d --network none --name writer -v data:/d busybox sleep 1000")
+        .ok();
+    daemon.wait_for("writer", "running");
+    daemon
+        .berth(&format!("volume export -o {path} data"))
+        .exits(1)
+        .says("running containers can write to the volume");
+    daemon
+        .berth(&format!("volume export --live -o {path} data"))
+        .ok();
+    daemon.assert_clean();
+}
+
+#[test]
 fn parts_of_volumes_do_not_lead_out() {
     let daemon = Daemon::start();
     daemon

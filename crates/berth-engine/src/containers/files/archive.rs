@@ -194,6 +194,7 @@ fn put(
     let options = ExtractOptions {
         keep_kinds: options.keep_kinds,
         owner,
+        with_root: false,
     };
     extract(root, Path::new(&resolved), archive, options)
         .map_err(|error| read_only(error.into(), on.is_some()))
