@@ -91,9 +91,10 @@ fn render(why: &ImageWhy, whole: bool) -> String {
         let _ = writeln!(out, "{text}");
     };
     line(format!(
-        "{} in {} steps; {} ({}%) of it is hidden by later steps",
+        "{} in {} step{}; {} ({}%) of it is hidden by later steps",
         bytes(why.size),
         why.steps.len(),
+        if why.steps.len() == 1 { "" } else { "s" },
         bytes(why.wasted),
         percent(why.wasted, why.size)
     ));

@@ -1,9 +1,14 @@
-//! Docker's library for Python does all operations on networks and volumes.
+//! Docker's library for Python does all operations on networks and volumes, and
+//! moves the content of images and containers.
 
 use berth_testkit::{Command, Daemon, Engine, Settings, needs};
 
 /// What the library is asked to do; each ends with an exception where an answer is not as promised.
-const SCRIPTS: [&str; 2] = [include_str!("networks.py"), include_str!("volumes.py")];
+const SCRIPTS: [&str; 3] = [
+    include_str!("networks.py"),
+    include_str!("volumes.py"),
+    include_str!("content.py"),
+];
 
 /// Takes the library from a virtual environment of the test's own where the host's Python lacks it.
 fn python(daemon: &Daemon) -> String {
