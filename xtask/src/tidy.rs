@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use berth_testkit::images;
 
 /// Which crates a crate may use: the table of ARCHITECTURE.md, section 2.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("berth-types", &[]),
     ("berth-sys", &["berth-types"]),
     ("berth-api", &["berth-types"]),
@@ -23,6 +23,10 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ),
     ("berth-hello", &[]),
     ("berth-image", &["berth-types", "berth-sys", "berth-hello"]),
+    (
+        "berth-registry",
+        &["berth-types", "berth-sys", "berth-image"],
+    ),
     (
         "berth-engine",
         &[
@@ -48,6 +52,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "berth-server",
             "berth-engine",
             "berth-monitor",
+            "berth-registry",
             "berth-runtime",
         ],
     ),

@@ -185,6 +185,22 @@ impl BlobStore {
         writer.commit(expected, None)
     }
 
+    /// Gives content that the caller has written to a file of the same file system and verified its name, durably:
+    /// the file is on disk before it replaces anything, and its name when this returns.
+    ///
+    /// # Errors
+    /// When the file cannot be written to disk or renamed.
+    pub fn adopt(&self, file: &Path, digest: &Digest) -> Result<()> {
+        let opened = fs::open(file, File::options().read(true))?;
+        opened
+            .sync_all()
+            .attempt(|| format!("write {} to disk", file.display()))?;
+        let path = self.path(digest);
+        fs::rename(file, &path)?;
+        fs::sync_parent(&path)?;
+        Ok(())
+    }
+
     /// Removes content unless it is leased. Tells whether it is gone.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ pub mod random;
 pub mod registry;
 pub mod room;
 pub mod scratch;
+pub mod served;
 pub mod terminal;
 pub mod wait;
 pub mod words;

@@ -8,10 +8,10 @@ mod idle;
 mod limits;
 mod listen;
 mod networks;
-mod notify;
+pub(crate) mod notify;
 mod options;
 mod pid_file;
-mod report;
+pub(crate) mod report;
 mod settings;
 
 use anyhow::{Context, Result};
@@ -125,7 +125,7 @@ async fn serve(settings: Settings, ready: Option<OwnedFd>) -> Result<()> {
         // The client that started us may be gone already.
         let _ = rustix::io::write(&ready, b"1");
     }
-    notify::ready();
+    notify::ready("Containers are taken over; the API answers.");
     let ended = async move {
         loop {
             tokio::select! {
@@ -138,7 +138,7 @@ async fn serve(settings: Settings, ready: Option<OwnedFd>) -> Result<()> {
     let shutdown = async {
         let signal = ended.await;
         tracing::info!("{signal}: ending; containers run on");
-        notify::stopping();
+        notify::stopping("Ending; containers run on.");
     };
     berth_server::serve(Arc::clone(&engine), listeners, shutdown).await;
     engine.close().await;

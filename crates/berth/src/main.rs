@@ -1,8 +1,9 @@
-//! Picks the role (client, daemon, monitor, runtime) and sets up reporting; decides nothing else.
+//! Picks the role (client, daemon, registry, monitor, runtime) and sets up reporting; decides nothing else.
 //!
 //! The role is chosen before any thread exists: the monitor and the runtime never have a second one.
 
 mod daemon;
+mod registry;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 enum Role {
     Client,
     Daemon,
+    Registry,
     Monitor,
     Runtime,
     Init,
@@ -33,6 +35,7 @@ fn role(name: &OsStr, first: Option<&OsStr>) -> (Role, usize) {
     }
     match first.and_then(OsStr::to_str) {
         Some("daemon") => (Role::Daemon, 2),
+        Some("registry") => (Role::Registry, 2),
         Some("monitor") => (Role::Monitor, 2),
         Some("runtime") => (Role::Runtime, 2),
         Some("init") => (Role::Init, 2),
@@ -46,13 +49,14 @@ fn main() -> ExitCode {
     let (role, used) = role(&name, words.get(1).map(OsString::as_os_str));
     let words = words.split_off(used.min(words.len()));
     // The other roles do so themselves.
-    if matches!(role, Role::Client | Role::Daemon) {
+    if matches!(role, Role::Client | Role::Daemon | Role::Registry) {
         // Fails for no reason that the kernel knows.
         let _ = berth_sys::signal::forget_inherited();
     }
     match role {
         Role::Client => berth_cli::main(words),
         Role::Daemon => daemon::main(&words),
+        Role::Registry => registry::main(&words),
         Role::Monitor => berth_monitor::main(&words),
         Role::Runtime => berth_runtime::main(words),
         Role::Init => berth_runtime::init::main(words),
@@ -69,6 +73,7 @@ mod tests {
         assert_eq!(role("/usr/bin/berth", None), (Role::Client, 0));
         assert_eq!(role("berth", Some("run")), (Role::Client, 0));
         assert_eq!(role("berth", Some("daemon")), (Role::Daemon, 2));
+        assert_eq!(role("berth", Some("registry")), (Role::Registry, 2));
         assert_eq!(role("/proc/self/fd/7", Some("monitor")), (Role::Monitor, 2));
         assert_eq!(role("berth", Some("runtime")), (Role::Runtime, 2));
         assert_eq!(role("/sbin/docker-init", Some("daemon")), (Role::Init, 1));

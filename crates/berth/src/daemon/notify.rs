@@ -9,14 +9,14 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// Variable with the socket of the service manager that started us.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// The socket is listened at: whoever is ordered after us may start.
-pub(super) fn ready() {
-    tell("READY=1\nSTATUS=Containers are taken over; the API answers.\n");
+/// The socket is listened at: whoever is ordered after us may start. `status` is shown to people.
+pub(crate) fn ready(status: &str) {
+    tell(&format!("READY=1\nSTATUS={status}\n"));
 }
 
 /// We are ending by ourselves.
-pub(super) fn stopping() {
-    tell("STOPPING=1\nSTATUS=Ending; containers run on.\n");
+pub(crate) fn stopping(status: &str) {
+    tell(&format!("STOPPING=1\nSTATUS={status}\n"));
 }
 
 fn tell(state: &str) {

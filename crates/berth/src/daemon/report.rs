@@ -6,7 +6,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
 /// Starts reporting: Berth's own messages at this level, those of libraries only when they are warnings.
-pub(super) fn start(level: Level) {
+pub(crate) fn start(level: Level) {
     let own = "berth";
     let targets = Targets::new()
         .with_default(level.min(Level::WARN))

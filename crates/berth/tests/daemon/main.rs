@@ -12,5 +12,6 @@ mod isolation;
 mod networks;
 mod pull;
 mod store;
+mod registry;
 mod survival;
 mod volumes;
