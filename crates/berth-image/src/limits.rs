@@ -65,6 +65,10 @@ pub const DOWNLOAD_QUEUE: usize = 16;
 pub const DOWNLOADS_PER_PULL: usize = 3;
 /// Attempts for one request or one download before it fails, unless the settings say otherwise.
 pub const DOWNLOAD_ATTEMPTS: u32 = 5;
+/// Attempts for one request to an upstream in whose name we answer: somebody waits.
+pub const UPSTREAM_ATTEMPTS: u32 = 2;
+/// Repositories of an upstream whose authorization is remembered.
+pub const UPSTREAM_REPOSITORIES: usize = 1024;
 /// Wait before the second attempt; doubled for each further one.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// Longest wait between two attempts, also when the registry asks for more.

@@ -1,17 +1,18 @@
 //! Connections: accepted, made secure, driven, and ended when a client does not keep up.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::limits;
 use crate::registry::Registry;
+use crate::reply::Body;
 use crate::tls::Tls;
 
 /// Accepts until `shutdown`, then lets open requests end within a grace period.
@@ -104,34 +106,55 @@ async fn serve(
     }
 }
 
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
 async fn drive<S>(stream: S, peer: SocketAddr, registry: Arc<Registry>, ending: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| {
+    let service = service_fn(|request| -> Answering {
         let registry = Arc::clone(&registry);
-        async move { Ok::<_, Infallible>(registry.answer(request, peer).await) }
+        Box::pin(async move { Ok(registry.answer(request, peer).await) })
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEAD_TIMEOUT)
         .max_buf_size(limits::HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        result = connection.as_mut() => Some(result),
-        () = ending.cancelled() => None,
-    };
-    let result = match ended {
-        Some(result) => result,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut told = false;
+    let result = loop {
+        tokio::select! {
+            result = poll_fn(|context| connection.poll_without_shutdown(context)) => break result,
+            () = ending.cancelled(), if !told => {
+                told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     };
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "connection of a client");
     }
+    let stream = connection.into_parts().io.into_inner();
+    ending.run_until_cancelled(linger(stream)).await;
+}
+
+/// Ends a connection so that the last answer arrives: one that was given before all of the request had come would be
+/// thrown away by the client's kernel if what still comes met a closed socket.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let ending = async {
+        stream.shutdown().await?;
+        let mut buffer = vec![0; limits::LINGER_CHUNK];
+        let mut left = limits::LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    // Whatever becomes of it, the socket is closed then.
+    let _ = tokio::time::timeout(limits::LINGER, ending).await;
 }
 
 /// A socket whose other end has to take what is written within a time.

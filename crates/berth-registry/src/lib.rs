@@ -8,12 +8,14 @@
 
 mod access;
 mod auth;
+mod body;
 mod collect;
 mod connection;
 mod digest;
 mod error;
 pub mod limits;
 mod manifest;
+mod mirror;
 mod name;
 mod range;
 mod records;

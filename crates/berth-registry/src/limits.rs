@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Connections open at once; further ones wait in the socket's backlog.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Longest head of a request (request line and headers), in bytes.
+/// Longest head of a request (request line and headers), in bytes; what is read at once may exceed it.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long a client may take to send a request's head, and stay idle between two requests.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -16,6 +16,12 @@ pub const BODY_STALL: Duration = Duration::from_secs(60);
 pub const WRITE_STALL: Duration = Duration::from_secs(60);
 /// How long open requests may go on when the registry ends.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// How long what a client still sends after its last answer is read and thrown away.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// How much of that.
+pub const LINGER_BYTES: usize = 8 << 20;
+/// How much of that at once.
+pub const LINGER_CHUNK: usize = 16 << 10;
 /// Pause before the next accept when the process is out of descriptors or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -68,3 +74,14 @@ pub const BCRYPT_COST_MAX: u32 = 16;
 pub const COLLECT_INTERVAL: Duration = Duration::from_secs(600);
 /// Records looked at in one transaction of a collection.
 pub const COLLECT_BATCH: usize = 512;
+
+/// Contents fetched from the upstream at once; further ones wait.
+pub const FETCHES_AT_ONCE: usize = 8;
+/// Attempts without any progress before a fetch is given up.
+pub const FETCH_ATTEMPTS: u32 = 5;
+/// Pause before a fetch is taken up again.
+pub const FETCH_PAUSE: Duration = Duration::from_millis(500);
+/// How long an upstream that was found away is not asked for what is here.
+pub const AWAY_PAUSE: Duration = Duration::from_secs(30);
+/// How often a use of a cached manifest is noted, in seconds.
+pub const USE_NOTED_SECONDS: i64 = 3600;

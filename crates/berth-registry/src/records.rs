@@ -333,6 +333,30 @@ impl Records {
         Ok(None)
     }
 
+    /// Whether a manifest of the repository names this blob.
+    pub(crate) fn names_blob(
+        &self,
+        repository: &Repository,
+        digest: &ContentDigest,
+    ) -> Result<bool> {
+        let table = self.database.begin_read()?.open_table(MANIFESTS)?;
+        let (prefix, wanted) = (key([repository.as_str(), ""]), digest.to_string());
+        let mut last: Option<String> = None;
+        loop {
+            let rows = page::<ManifestRecord>(&table, &prefix, last.as_deref(), 64)?;
+            let Some((end, _)) = rows.last() else {
+                return Ok(false);
+            };
+            if rows
+                .iter()
+                .any(|(_, record)| record.blobs.contains(&wanted))
+            {
+                return Ok(true);
+            }
+            last = Some(end.clone());
+        }
+    }
+
     /// Whether anything refers to this content.
     pub(crate) fn is_held(&self, content: &Digest) -> Result<bool> {
         let holders = self.database.begin_read()?.open_table(HOLDERS)?;

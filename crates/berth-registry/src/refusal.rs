@@ -31,6 +31,8 @@ pub(crate) enum Code {
     SizeInvalid,
     /// authentication required
     Unauthorized,
+    /// requested access to the resource is denied
+    Denied,
     /// the operation is unsupported
     Unsupported,
     /// too many requests
@@ -53,6 +55,7 @@ impl Code {
             Self::NameUnknown => "NAME_UNKNOWN",
             Self::SizeInvalid => "SIZE_INVALID",
             Self::Unauthorized => "UNAUTHORIZED",
+            Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::Unknown => "UNKNOWN",
@@ -72,6 +75,7 @@ impl Code {
             | Self::NameInvalid
             | Self::SizeInvalid => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,

@@ -20,6 +20,7 @@ use crate::access::Line;
 use crate::auth::Auth;
 use crate::error::{RegistryError, Result};
 use crate::limits;
+use crate::mirror::Mirror;
 use crate::refusal::{Code, Refusal};
 use crate::reply::{self, Answer, Body};
 use crate::route::{Query, Route};
@@ -31,6 +32,7 @@ use crate::store::Store;
 pub(crate) struct Registry {
     pub(crate) store: Arc<Store>,
     auth: Option<Auth>,
+    mirror: Option<Mirror>,
     read_only: bool,
     manifests: Semaphore,
 }
@@ -51,9 +53,16 @@ impl Registry {
     /// Opens the root and reads the files that the settings name. Blocks.
     pub(crate) fn open(settings: &Settings) -> Result<Self> {
         let auth = settings.auth_file.as_deref().map(Auth::new).transpose()?;
+        let store = Arc::new(Store::open(&settings.root)?);
+        let mirror = settings
+            .upstream
+            .as_ref()
+            .map(|upstream| Mirror::new(upstream, Arc::clone(&store)))
+            .transpose()?;
         Ok(Self {
-            store: Arc::new(Store::open(&settings.root)?),
+            store,
             auth,
+            mirror,
             read_only: settings.read_only,
             manifests: Semaphore::new(limits::MANIFESTS_AT_ONCE),
         })
@@ -101,6 +110,13 @@ impl Registry {
         let route = Route::parse(request.uri().path())?;
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        // What is cached may be thrown away, and nothing else be put in its place.
+        if self.mirror.is_some() && !reads && *request.method() != Method::DELETE {
+            return Err(Refusal::new(
+                Code::Unsupported,
+                "this registry is a cache of another one: push there",
+            ));
+        }
         if self.read_only && !reads {
             return Err(Refusal::new(
                 Code::Unsupported,

@@ -40,6 +40,12 @@ pub struct Upstream {
     pub credentials: Option<(String, String)>,
     /// PEM files with further certificate authorities.
     pub certificate_files: Vec<PathBuf>,
+    /// Proxy for http requests.
+    pub http_proxy: Option<String>,
+    /// Proxy for https requests.
+    pub https_proxy: Option<String>,
+    /// Hosts, domains and ranges reached without a proxy, separated by commas.
+    pub no_proxy: Option<String>,
     /// How long a tag is answered without asking there again.
     pub fresh: Duration,
 }

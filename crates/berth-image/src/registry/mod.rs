@@ -10,6 +10,7 @@ mod challenge;
 mod connect;
 mod endpoint;
 mod session;
+mod upstream;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +20,7 @@ use berth_types::Reference;
 pub(crate) use answer::backoff;
 pub use challenge::Credentials;
 pub(crate) use session::{Fetched, Session};
+pub use upstream::{UpstreamBlob, UpstreamManifest, UpstreamRegistry, UpstreamSettings};
 
 use crate::error::Result;
 use crate::settings::RegistrySettings;

@@ -49,7 +49,7 @@ pub(super) struct Asked<'a> {
     pub(super) range_from: u64,
 }
 
-const MANIFESTS: [&str; 4] = [
+pub(super) const MANIFESTS: [&str; 4] = [
     media::OCI_INDEX,
     media::DOCKER_INDEX,
     media::OCI_MANIFEST,
@@ -218,7 +218,7 @@ impl<'a> Session<'a> {
     }
 
     /// Sends until there is an answer that is neither a passing failure nor a request for credentials.
-    async fn send(&self, path: &str, asked: &Asked<'_>) -> Result<Response<Incoming>> {
+    pub(super) async fn send(&self, path: &str, asked: &Asked<'_>) -> Result<Response<Incoming>> {
         let mut attempt = 0;
         let mut authenticated = false;
         loop {
@@ -386,7 +386,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn uri(&self, scheme: &str, path: &str, asked: &Asked<'_>) -> Result<Uri> {
+    pub(super) fn uri(&self, scheme: &str, path: &str, asked: &Asked<'_>) -> Result<Uri> {
         format!(
             "{scheme}://{}/v2/{}/{path}",
             self.endpoint.authority, self.endpoint.repository
@@ -398,7 +398,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn authorization(&self) -> Option<HeaderValue> {
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
         let known = self
             .authorization
             .lock()

@@ -1,7 +1,7 @@
 //! Every change of the records: one transaction each, durable when it returns.
 
 use berth_types::Digest;
-use redb::{ReadableTable, WriteTransaction};
+use redb::{Durability, ReadableTable, WriteTransaction};
 
 use super::{
     BLOBS, BlobRecord, HOLDERS, MANIFESTS, ManifestRecord, REFERRERS, Records, ReferrerRecord,
@@ -277,6 +277,43 @@ impl Records {
         }
         transaction.commit()?;
         Ok(unused.len())
+    }
+
+    /// Notes that a cache's tag was confirmed by the upstream now.
+    pub(crate) fn confirm_tag(&self, repository: &Repository, tag: &Tag) -> Result<()> {
+        let row = key([repository.as_str(), tag.as_str()]);
+        let mut transaction = self.database.begin_write()?;
+        // Losing it costs one more question.
+        transaction
+            .set_durability(Durability::None)
+            .map_err(|error| crate::RegistryError::database("confirm a tag", error))?;
+        let known: Option<TagRecord> = get(&transaction.open_table(TAGS)?, &row)?;
+        if let Some(mut record) = known {
+            record.checked = now();
+            insert(&transaction, TAGS, &row, &encode(&record)?)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Notes that a cache's manifest was asked for now.
+    pub(crate) fn use_manifest(
+        &self,
+        repository: &Repository,
+        digest: &ContentDigest,
+    ) -> Result<()> {
+        let row = key([repository.as_str(), &digest.to_string()]);
+        let mut transaction = self.database.begin_write()?;
+        transaction
+            .set_durability(Durability::None)
+            .map_err(|error| crate::RegistryError::database("note a use", error))?;
+        let known: Option<ManifestRecord> = get(&transaction.open_table(MANIFESTS)?, &row)?;
+        if let Some(mut record) = known {
+            record.used = now();
+            insert(&transaction, MANIFESTS, &row, &encode(&record)?)?;
+        }
+        transaction.commit()?;
+        Ok(())
     }
 
     /// Runs `remove` while nobody can begin to refer to `content`, unless somebody does.

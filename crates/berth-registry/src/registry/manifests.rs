@@ -65,6 +65,9 @@ impl Registry {
         reference: Reference,
     ) -> Answer {
         let head = request.method() == Method::HEAD;
+        if let Some(mirror) = &self.mirror {
+            mirror.manifest(&name, &reference).await?;
+        }
         // Never closed.
         let _turn = self.manifests.acquire().await;
         let store = Arc::clone(&self.store);

@@ -1,15 +1,13 @@
 //! Uploads of blobs: begun, continued in chunks, ended, given up; and mounts, which need none.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::{Registry, blocking, header};
+use crate::body::{Broken, gather};
 use crate::digest::{Algorithm, ContentDigest};
 use crate::limits;
 use crate::name::Repository;
@@ -113,48 +111,19 @@ fn too_large() -> Refusal {
     .status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
-/// The next bytes of a body, some at once; none at its end.
-async fn gather(body: &mut Incoming) -> Result<Vec<Bytes>, Refusal> {
-    let slow = || {
-        Refusal::new(Code::BlobUploadInvalid, "nothing came for too long")
-            .status(StatusCode::REQUEST_TIMEOUT)
-    };
-    let gathering = async {
-        let mut chunks = Vec::new();
-        let mut size = 0;
-        while size < limits::CHUNK_BYTES {
-            let next: Duration = limits::BODY_STALL;
-            match tokio::time::timeout(next, body.frame()).await {
-                Ok(None) => break,
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        size += data.len();
-                        chunks.push(data);
-                    }
-                }
-                // What came before it counts; the next round meets the end again.
-                Ok(Some(Err(_))) if !chunks.is_empty() => break,
-                Ok(Some(Err(error))) => {
-                    return Err(Refusal::new(
-                        Code::BlobUploadInvalid,
-                        format!("the body broke off: {error}"),
-                    ));
-                }
-                Err(_) if !chunks.is_empty() => break,
-                Err(_) => return Err(slow()),
-            }
-        }
-        Ok(chunks)
-    };
-    tokio::time::timeout(limits::CHUNK_TIMEOUT, gathering)
-        .await
-        .unwrap_or_else(|_| Err(slow()))
+/// What a client is told whose body did not come.
+fn broken(broken: Broken) -> Refusal {
+    let refusal = Refusal::new(Code::BlobUploadInvalid, broken.to_string());
+    match broken {
+        Broken::Slow => refusal.status(StatusCode::REQUEST_TIMEOUT),
+        Broken::Off(_) => refusal,
+    }
 }
 
 /// Appends a body to an upload: a part is hashed and written while the next one comes.
 async fn receive(turn: Turn, mut body: Incoming) -> Result<Sink, Refusal> {
     let mut sink = blocking(move || turn.open()).await?;
-    let mut chunks = gather(&mut body).await?;
+    let mut chunks = gather(&mut body).await.map_err(broken)?;
     while !chunks.is_empty() {
         let coming: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         if sink.size() + coming > limits::BLOB_BYTES_MAX {
@@ -167,7 +136,7 @@ async fn receive(turn: Turn, mut body: Incoming) -> Result<Sink, Refusal> {
         });
         let (written, next) = tokio::join!(writing, gather(&mut body));
         sink = written?;
-        chunks = next?;
+        chunks = next.map_err(broken)?;
     }
     Ok(sink)
 }

@@ -10,3 +10,5 @@ pub(super) const STACK: usize = 1024 * 1024;
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Addresses to listen at.
 pub(super) const ADDRESSES: usize = 64;
+/// Longest file with a password, in bytes.
+pub(super) const PASSWORD_FILE: u64 = 4096;

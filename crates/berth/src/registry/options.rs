@@ -77,8 +77,18 @@ static SERVE: &[Flag] = &[
         "path",
         "Users and bcrypt hashes, as 'htpasswd -B' writes them; read again when it changes",
     ),
+    flag(
+        "fresh",
+        "duration",
+        "How long a tag of the upstream is not asked for again (default 1m)",
+    ),
     KEEP_BLOBS,
     KEEP_UNTAGGED,
+    flag(
+        "keep-unused",
+        "duration",
+        "How long a cached manifest stays after it was last asked for (default 168h)",
+    ),
     KEEP_UPLOADS,
     flag(
         "log-level",
@@ -93,6 +103,18 @@ static SERVE: &[Flag] = &[
         "Certificate chain (PEM); read again when it changes",
     ),
     flag("tls-key", "path", "Key of the certificate (PEM)"),
+    flag("upstream", "url", "Be a cache of this registry"),
+    flag(
+        "upstream-ca",
+        "path",
+        "Further certificate authorities (PEM) for the upstream, may be given several times",
+    ),
+    flag(
+        "upstream-password-file",
+        "path",
+        "File with the password at the upstream",
+    ),
+    flag("upstream-user", "name", "Name at the upstream"),
 ];
 
 static COLLECT: &[Flag] = &[KEEP_BLOBS, KEEP_UNTAGGED, KEEP_UPLOADS, ROOT];
@@ -116,9 +138,13 @@ pub(super) enum OptionError {
     },
     #[error("--{0} and --{1} are given together or not at all")]
     Together(&'static str, &'static str),
+    #[error("--{0} is for a cache: give --{1}")]
+    Needs(&'static str, &'static str),
 }
 
 const DEFAULT_ROOT: &str = "/var/lib/berth-registry";
+const FRESH: Duration = Duration::from_secs(60);
+const KEEP_UNUSED: Duration = Duration::from_secs(7 * 24 * 3600);
 const DEFAULT_ADDRESS: &str = "127.0.0.1:5000";
 
 type Values = BTreeMap<&'static str, Vec<String>>;
@@ -242,6 +268,62 @@ fn grace(values: &Values) -> Result<Grace, OptionError> {
     })
 }
 
+fn upstream(values: &Values) -> Result<Option<Upstream>, OptionError> {
+    let Some(url) = last(values, "upstream") else {
+        let alone = [
+            "fresh",
+            "upstream-ca",
+            "upstream-password-file",
+            "upstream-user",
+        ];
+        return match alone.into_iter().find(|name| values.contains_key(name)) {
+            Some(name) => Err(OptionError::Needs(name, "upstream")),
+            None => Ok(None),
+        };
+    };
+    let credentials = match (
+        last(values, "upstream-user"),
+        last(values, "upstream-password-file"),
+    ) {
+        (None, None) => None,
+        (Some(user), Some(file)) => {
+            let bytes = berth_sys::fs::read_bounded(file.as_ref(), limits::PASSWORD_FILE)
+                .map_err(|error| bad("upstream-password-file", file, error))?;
+            let password = String::from_utf8_lossy(&bytes);
+            Some((
+                user.to_owned(),
+                password.trim_end_matches(['\r', '\n']).to_owned(),
+            ))
+        }
+        _ => {
+            return Err(OptionError::Together(
+                "upstream-user",
+                "upstream-password-file",
+            ));
+        }
+    };
+    let variable = |name: &str| {
+        [name.to_owned(), name.to_lowercase()]
+            .iter()
+            .find_map(|name| std::env::var(name).ok())
+            .filter(|value| !value.is_empty())
+    };
+    Ok(Some(Upstream {
+        url: url.to_owned(),
+        credentials,
+        certificate_files: values
+            .get("upstream-ca")
+            .into_iter()
+            .flatten()
+            .map(PathBuf::from)
+            .collect(),
+        http_proxy: variable("HTTP_PROXY"),
+        https_proxy: variable("HTTPS_PROXY"),
+        no_proxy: variable("NO_PROXY"),
+        fresh: duration(values, "fresh")?.unwrap_or(FRESH),
+    }))
+}
+
 fn serve(values: &Values) -> Result<Command, OptionError> {
     let addresses = match values.get("addr") {
         Some(given) if given.len() > limits::ADDRESSES => {
@@ -254,6 +336,12 @@ fn serve(values: &Values) -> Result<Command, OptionError> {
         (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
         (None, None) => None,
         _ => return Err(OptionError::Together("tls-cert", "tls-key")),
+    };
+    let upstream = upstream(values)?;
+    let unused = match (&upstream, duration(values, "keep-unused")?) {
+        (None, None) => None,
+        (None, Some(_)) => return Err(OptionError::Needs("keep-unused", "upstream")),
+        (Some(_), given) => Some(given.unwrap_or(KEEP_UNUSED)),
     };
     let level = last(values, "log-level").unwrap_or("info");
     let log_level = match level {
@@ -270,8 +358,11 @@ fn serve(values: &Values) -> Result<Command, OptionError> {
             auth_file: path(values, "auth-file"),
             tls,
             read_only: switch(values, "read-only")?,
-            grace: grace(values)?,
-            upstream: None::<Upstream>,
+            grace: Grace {
+                unused,
+                ..grace(values)?
+            },
+            upstream,
         },
         log_level,
     })))
@@ -301,6 +392,14 @@ mod tests {
             serve.settings.grace.untagged,
             Some(Duration::from_secs(7200))
         );
+        let Ok(Command::Serve(serve)) =
+            read("serve --upstream http://x --fresh 5s --keep-unused 1h")
+        else {
+            panic!("not a registry to serve");
+        };
+        let upstream = serve.settings.upstream.expect("an upstream");
+        assert_eq!(upstream.fresh, Duration::from_secs(5));
+        assert_eq!(serve.settings.grace.unused, Some(Duration::from_secs(3600)));
         let Ok(Command::Serve(serve)) = read("serve") else {
             panic!("not a registry to serve");
         };
@@ -317,6 +416,11 @@ mod tests {
             ("serve --root", "flag needs an argument: --root"),
             ("serve --tls-key k", "--tls-cert and --tls-key"),
             ("serve --log-level loud", "loud"),
+            ("serve --fresh 1m", "--upstream"),
+            (
+                "serve --upstream http://x --upstream-user me",
+                "--upstream-password-file",
+            ),
             ("gc --keep-blobs soon", "soon"),
             ("gc --addr 1", "--addr"),
         ] {

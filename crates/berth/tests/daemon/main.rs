@@ -11,7 +11,7 @@ mod idle;
 mod isolation;
 mod networks;
 mod pull;
-mod store;
 mod registry;
+mod store;
 mod survival;
 mod volumes;

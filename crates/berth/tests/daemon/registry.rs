@@ -1,5 +1,6 @@
 //! `berth registry serve`: the protocol by plain requests, every kind of client, and what it survives.
 
+mod cache;
 mod clients;
 mod management;
 mod protocol;

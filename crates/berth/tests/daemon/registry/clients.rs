@@ -8,7 +8,8 @@ use berth_testkit::scratch::Scratch;
 use berth_testkit::served::Served;
 use berth_testkit::{Command, Daemon, Engine, Output, Settings, images, needs, words};
 
-fn skopeo(scratch: &Scratch, line: &str) -> Output {
+/// Runs skopeo without anything of the user's.
+pub(super) fn skopeo(scratch: &Scratch, line: &str) -> Output {
     needs::program("skopeo", "skopeo");
     Command::new("skopeo")
         .args(["--insecure-policy"])
@@ -25,6 +26,13 @@ fn test_archive() -> String {
         .expect("its archive")
         .display()
         .to_string()
+}
+
+/// Pushes busybox under a name.
+pub(super) fn push_test_image(scratch: &Scratch, name: &str) {
+    let archive = test_archive();
+    let line = format!("copy --dest-tls-verify=false docker-archive:{archive} docker://{name}");
+    skopeo(scratch, &line).ok();
 }
 
 #[test]

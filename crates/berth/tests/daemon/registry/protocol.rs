@@ -257,11 +257,8 @@ fn manifests_tags_and_referrers() {
         400,
         "DIGEST_INVALID",
     );
-    refused(
-        put("x", MANIFEST, &vec![b' '; (4 << 20) + 1]),
-        413,
-        "MANIFEST_INVALID",
-    );
+    let large = vec![b' '; (4 << 20) + 1];
+    refused(put("x", MANIFEST, &large), 413, "MANIFEST_INVALID");
     let index = json!({
         "schemaVersion": 2, "mediaType": INDEX,
         "manifests": [{"mediaType": MANIFEST, "digest": first, "size": 1}],

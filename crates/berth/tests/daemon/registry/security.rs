@@ -1,28 +1,19 @@
 //! Names and passwords, and TLS, as clients meet them.
 
 use std::path::Path;
-use std::time::Duration;
 
 use berth_testkit::archive::digest;
 use berth_testkit::scratch::Scratch;
 use berth_testkit::served::Served;
-use berth_testkit::{Command, Output, images, needs, wait, words};
+use berth_testkit::{Command, images, needs, wait};
+
+use super::clients::skopeo;
 
 /// Users `me` with the password `secret`, as htpasswd -B writes them (with little work, for a test).
-const USERS: &str = "# users\nme:$2b$04$vG.WPYrbttafN0atLywN7eUcq.xA0yQT4nY0w6WNx.ke/JWwGgoK.\n";
+pub(super) const USERS: &str =
+    "# users\nme:$2b$04$vG.WPYrbttafN0atLywN7eUcq.xA0yQT4nY0w6WNx.ke/JWwGgoK.\n";
 /// `me:secret`
 const ME: &str = "Basic bWU6c2VjcmV0";
-
-fn skopeo(scratch: &Scratch, line: &str) -> Output {
-    needs::program("skopeo", "skopeo");
-    Command::new("skopeo")
-        .args(["--insecure-policy"])
-        .args(words::words(line))
-        .env("HOME", scratch.path())
-        .env("XDG_RUNTIME_DIR", scratch.path())
-        .deadline(Duration::from_secs(120))
-        .run()
-}
 
 /// A certificate for 127.0.0.1 that signs itself, and its key.
 fn certificate(directory: &Path, name: &str) -> (String, String) {

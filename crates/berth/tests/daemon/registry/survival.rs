@@ -160,9 +160,14 @@ fn hostile_requests_reach_nothing_and_cost_little() {
     }
     let long = format!(
         "GET /v2/ HTTP/1.1\r\n{close}X: {}\r\n\r\n",
-        "x".repeat(100_000)
+        "x".repeat(1 << 20)
     );
-    assert!(raw(long.as_bytes()).starts_with("HTTP/1.1 431"));
+    // The answer may be lost with what nobody reads any more.
+    let answer = raw(long.as_bytes());
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+        "{answer}"
+    );
     assert!(raw(b"\x16\x03\x01\x00\x00").starts_with("HTTP/1.1 400"));
     let query = format!(
         "GET /v2/_catalog?last={} HTTP/1.1\r\n{close}\r\n",
