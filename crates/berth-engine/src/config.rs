@@ -46,6 +46,10 @@ pub struct Config {
     pub registry_mirrors_by_host: Mirrors,
     /// Registries spoken to without TLS, or without checking it: hosts or networks.
     pub insecure_registries: Vec<String>,
+    /// PEM files with certificate authorities that registries are verified by, beside those of the host.
+    pub registry_authorities: Vec<PathBuf>,
+    /// Directories with certificates of single registries (`certs.d`).
+    pub registry_certificates: Vec<PathBuf>,
     /// Whether containers get an init process when they do not say.
     pub init: bool,
     /// Bytes of /dev/shm when a container does not say; `None` for 64 MiB.
@@ -103,6 +107,8 @@ impl Config {
             registry_mirrors: Vec::new(),
             registry_mirrors_by_host: IndexMap::new(),
             insecure_registries: Vec::new(),
+            registry_authorities: Vec::new(),
+            registry_certificates: Vec::new(),
             init: false,
             shm_size: None,
             ulimits: Vec::new(),

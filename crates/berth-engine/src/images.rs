@@ -264,6 +264,44 @@ impl Images {
         Ok(pulled)
     }
 
+    /// Fetches every tag of a repository, one after the other. The first failure ends it; what came before stays.
+    ///
+    /// # Errors
+    /// When the tags cannot be listed, there are none, or one cannot be fetched.
+    pub async fn pull_tags(
+        &self,
+        request: PullRequest,
+        progress: ProgressSink,
+    ) -> Result<Vec<Pulled>, EngineError> {
+        let tags = self
+            .store
+            .remote_tags(&request.reference, request.credentials.as_ref())
+            .await?;
+        if tags.is_empty() {
+            return Err(EngineError::Image(std::sync::Arc::new(
+                ImageError::NoSuchImage {
+                    reference: format!("{} has no tag", request.reference.familiar_name()),
+                },
+            )));
+        }
+        let mut pulled = Vec::with_capacity(tags.len());
+        for tag in tags {
+            // What a registry lists is no promise that it is a tag.
+            let reference = request.reference.clone().with_tag(&tag).map_err(|source| {
+                ImageError::Reference {
+                    text: tag.chars().take(128).collect(),
+                    source,
+                }
+            })?;
+            let one = PullRequest {
+                reference,
+                ..request.clone()
+            };
+            pulled.push(self.pull(one, progress.clone()).await?);
+        }
+        Ok(pulled)
+    }
+
     /// Loads the images of an archive.
     ///
     /// # Errors

@@ -172,13 +172,14 @@ fn prepare(config: &Config) -> Result<(Roots, Records, ImageStore, HostFeatures)
                 .map(|(host, mirrors)| (host.clone(), mirrors.clone()))
                 .collect(),
             insecure: config.insecure_registries.clone(),
+            certificate_files: config.registry_authorities.clone(),
+            certificate_directories: config.registry_certificates.clone(),
             http_proxy: config.http_proxy.clone(),
             https_proxy: config.https_proxy.clone(),
             no_proxy: config.no_proxy.clone(),
             user_agent: format!("berth/{}", crate::system::VERSION),
             concurrent_downloads: config.concurrent_downloads,
             download_attempts: config.download_attempts,
-            ..RegistrySettings::default()
         },
         ..Settings::default()
     };

@@ -239,8 +239,27 @@ impl Document {
                 reason: "it is an artifact, not a container image".into(),
             });
         }
+        for layer in &manifest.layers {
+            check_layer(&layer.media_type, object)?;
+        }
         Ok(Self::Manifest(Box::new(manifest)))
     }
+}
+
+/// Refuses what is no archive of files, though an image configuration stands beside it: documents of
+/// artifacts and attestations, and layers that only their owner can read.
+fn check_layer(media_type: &str, object: &str) -> Result<()> {
+    let reason = if media_type.ends_with("+encrypted") {
+        "it is encrypted, and decryption is not offered"
+    } else if media_type.ends_with("+json") || media_type.ends_with("/json") {
+        "it is an artifact, not a container image"
+    } else {
+        return Ok(());
+    };
+    Err(ImageError::Unsupported {
+        object: format!("{object} with a layer of media type {media_type}"),
+        reason: reason.into(),
+    })
 }
 
 fn is_known(media_type: &str) -> bool {

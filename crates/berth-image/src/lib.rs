@@ -48,7 +48,7 @@ pub use load::LoadedImage;
 pub use progress::{Progress, ProgressSink};
 pub use pull::{PullRequest, Pulled};
 pub use query::{ImageFilters, ImageSummary, ListRequest};
-pub use registry::Credentials;
+pub use registry::{Credentials, Referrer};
 pub use remove::{ImageUse, Removal, RemoveRequest};
 pub use repair::KnownCredentials;
 pub use rootfs::rootfs_file;

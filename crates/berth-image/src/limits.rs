@@ -71,8 +71,10 @@ pub const UPSTREAM_ATTEMPTS: u32 = 2;
 pub const UPSTREAM_REPOSITORIES: usize = 1024;
 /// Wait before the second attempt; doubled for each further one.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
-/// Longest wait between two attempts, also when the registry asks for more.
+/// Longest wait between two attempts.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(20);
+/// Longest wait that a registry may ask for; when it asks for more, that is told instead of waited for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// Longest time for a connection to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest time until the head of an answer has come.
@@ -81,6 +83,16 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most redirects followed for one request.
 pub const REDIRECTS_MAX: usize = 8;
+/// Most places that one layer's descriptor may name beside its registry.
+pub const LAYER_URLS_MAX: usize = 8;
+/// Largest file with certificates or a key, in bytes.
+pub const PEM_BYTES_MAX: u64 = 4 << 20;
+/// Most pages of a list (tags, referrers).
+pub const LIST_PAGES_MAX: usize = 1000;
+/// Largest page of a list, in bytes.
+pub const LIST_PAGE_BYTES_MAX: u64 = 4 << 20;
+/// Most entries of a list.
+pub const LIST_ENTRIES_MAX: usize = 100_000;
 /// Largest answer of a token server, in bytes.
 pub const TOKEN_BYTES_MAX: u64 = 1 << 20;
 /// Most of an error answer that is read, in bytes.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::BlobWriter;
 use crate::check::{CheckReport, CheckRequest, Damage, Outcome, Snapshot, Survey, below};
-use crate::documents::chain_ids;
+use crate::documents::{Descriptor, chain_ids};
 use crate::error::{Attempt, ImageError, Result};
 use crate::limits;
 use crate::progress::{Progress, ProgressSink};
@@ -386,7 +386,13 @@ async fn fetch_blob(
             session.authority()
         )
     };
-    let (mut body, _) = session.blob(digest, 0).await?;
+    // Its size is not noted anywhere; the digest decides.
+    let wanted = Descriptor {
+        digest: *digest,
+        size: limits::LAYER_BYTES_MAX,
+        ..Descriptor::of("", &[])
+    };
+    let mut body = session.blob(&wanted, None, None).await?.body;
     loop {
         let frame = tokio::time::timeout(limits::STALL_TIMEOUT, body.frame()).await;
         let frame = match frame {

@@ -37,6 +37,8 @@ pub struct RegistrySettings {
     pub insecure: Vec<String>,
     /// PEM files with further certificate authorities, beside those of the host.
     pub certificate_files: Vec<PathBuf>,
+    /// Directories with certificates of single registries, in `<host[:port]>` directories (`certs.d`).
+    pub certificate_directories: Vec<PathBuf>,
     /// Proxy for http requests (`HTTP_PROXY`).
     pub http_proxy: Option<String>,
     /// Proxy for https requests (`HTTPS_PROXY`).
@@ -58,6 +60,7 @@ impl Default for RegistrySettings {
             mirrors_of: Vec::new(),
             insecure: Vec::new(),
             certificate_files: Vec::new(),
+            certificate_directories: Vec::new(),
             http_proxy: None,
             https_proxy: None,
             no_proxy: None,

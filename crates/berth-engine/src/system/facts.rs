@@ -68,6 +68,8 @@ pub struct SystemInfo {
     pub labels: Vec<String>,
     pub registry_mirrors: Vec<String>,
     pub insecure_registries: Vec<String>,
+    /// Proxies to registries: for http, for https, and what is reached without.
+    pub proxies: [String; 3],
     pub init_binary: String,
     pub server_version: String,
     /// What this host cannot do, one sentence each.

@@ -193,6 +193,8 @@ impl System {
             labels: config.labels.clone(),
             registry_mirrors: config.registry_mirrors.clone(),
             insecure_registries: config.insecure_registries.clone(),
+            proxies: [&config.http_proxy, &config.https_proxy, &config.no_proxy]
+                .map(|proxy| proxy.clone().unwrap_or_default()),
             init_binary: "docker-init".to_owned(),
             server_version: VERSION.to_owned(),
             warnings: warnings(features),

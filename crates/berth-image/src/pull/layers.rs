@@ -5,7 +5,7 @@
 
 use std::io::{self, Read, Write};
 
-use berth_types::{Digest, ImageDocument};
+use berth_types::{Digest, ErrorKind, ImageDocument};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, mpsc};
@@ -17,7 +17,7 @@ use crate::error::{ImageError, Result, carry};
 use crate::layers::Staged;
 use crate::limits;
 use crate::progress::{Pace, Progress, ProgressSink, Reported};
-use crate::registry::{Session, backoff};
+use crate::registry::{Opened, Session, backoff};
 use crate::store::{Holds, ImageStore, Inner};
 
 /// One layer to be brought.
@@ -388,11 +388,12 @@ async fn download_once(
     if descriptor.size > 0 && *offset == descriptor.size {
         return Ok(());
     }
-    let (mut body, start) = session
-        .blob(&descriptor.digest, *offset)
+    let range = (*offset > 0).then_some((*offset, None));
+    let opened = open_anywhere(session, descriptor, range)
         .await
         .map_err(Some)?;
-    let mut position = start;
+    let mut body = opened.body;
+    let mut position = opened.start;
     loop {
         let frame = match tokio::time::timeout(limits::STALL_TIMEOUT, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
@@ -448,4 +449,35 @@ async fn download_once(
             });
         }
     }
+}
+
+/// Opens a layer at the registry, or at one of the places that its descriptor names when the registry does not
+/// have it (layers that may not be distributed).
+async fn open_anywhere(
+    session: &Session<'_>,
+    descriptor: &Descriptor,
+    range: Option<(u64, Option<u64>)>,
+) -> Result<Opened> {
+    let absent = match session.blob(descriptor, range, None).await {
+        Err(
+            error @ ImageError::Registry {
+                kind: ErrorKind::NotFound,
+                ..
+            },
+        ) => error,
+        other => return other,
+    };
+    let mut last = absent;
+    for url in descriptor
+        .urls
+        .iter()
+        .flatten()
+        .take(limits::LAYER_URLS_MAX)
+    {
+        match session.blob(descriptor, range, Some(url)).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

@@ -12,6 +12,7 @@
 //! A pull whose caller goes away ends at the next piece, and lets go of what it brought.
 
 mod layers;
+mod lists;
 
 use berth_types::{Digest, ErrorKind, ImageDocument, Platform, Reference};
 use tokio_util::sync::CancellationToken;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_types::ErrorKind;
 use bytes::Bytes;
-use http::header::{LOCATION, RETRY_AFTER};
+use http::header::{DATE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Response, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -21,15 +21,45 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
         .min(limits::BACKOFF_MAX)
 }
 
+/// How long to wait before the next attempt, in seconds or until a moment (RFC 9110 section 10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    // By the server's own clock where it tells it: ours may be wrong.
+    let now = headers
+        .get(DATE)
+        .and_then(|date| http_date(date.to_str().ok()?))
+        .or_else(|| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            Some(now.ok()?.as_secs())
+        })?;
+    Some(Duration::from_secs(http_date(text)?.saturating_sub(now)))
+}
+
+/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT`, the only form that servers may still send.
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let day: u64 = words.next()?.parse().ok()?;
+    let month = words.next().filter(|month| month.len() == 3)?;
+    let month = MONTHS.find(month).filter(|at| at % 3 == 0)? as u64 / 3 + 1;
+    let year: u64 = words.next()?.parse().ok()?;
+    let mut time = words.next()?.splitn(3, ':').map(str::parse::<u64>);
+    let mut next = |below: u64| time.next()?.ok().filter(|value| *value < below);
+    let (hour, minute, second) = (next(24)?, next(60)?, next(61)?);
+    if words.next() != Some("GMT") || !(1970..10_000).contains(&year) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days by a year that begins in March, so that the leap day is its last.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    Some((days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 /// Failures that another attempt cannot change: nobody listens, no such host, a certificate that is not
@@ -53,15 +83,17 @@ pub(super) fn is_final(error: &ImageError) -> bool {
     false
 }
 
-/// `bytes start-end/total`.
-pub(super) fn range_start(text: &str) -> Option<u64> {
-    text.trim()
-        .strip_prefix("bytes ")?
-        .split('-')
-        .next()?
-        .trim()
-        .parse()
-        .ok()
+/// `bytes first-last/total` as first, the one after the last, and the total where it is told.
+pub(super) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let total = match total.trim() {
+        "*" => None,
+        total => Some(total.parse().ok()?),
+    };
+    let fits = first <= last && total.is_none_or(|total| last < total);
+    fits.then_some((first, last.checked_add(1)?, total))
 }
 
 pub(super) fn redirect_target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
@@ -108,6 +140,7 @@ pub(super) async fn refusal(response: Response<Incoming>, asked: &Asked<'_>) -> 
         message: String,
     }
     let status = response.status();
+    let wait = retry_after(response.headers());
     let size = usize::try_from(limits::ERROR_BYTES_MAX).unwrap_or(usize::MAX);
     let body = tokio::time::timeout(
         limits::STALL_TIMEOUT,
@@ -143,13 +176,20 @@ pub(super) async fn refusal(response: Response<Incoming>, asked: &Asked<'_>) -> 
         (401, _) => ErrorKind::Unauthorized,
         (403, _) => ErrorKind::Forbidden,
         (404, _) => ErrorKind::NotFound,
-        (429, _) => ErrorKind::ResourceExhausted,
+        (429, _) | (_, "TOOMANYREQUESTS") => ErrorKind::ResourceExhausted,
         (408 | 425 | 500..=599, _) => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     };
+    let mut reason = crate::archive::printable(words.as_bytes());
+    if kind == ErrorKind::ResourceExhausted {
+        reason = match wait.filter(|wait| !wait.is_zero()) {
+            Some(wait) => format!("{reason} (try again in {} s, or log in)", wait.as_secs()),
+            None => format!("{reason} (try again later, or log in)"),
+        };
+    }
     ImageError::Registry {
         attempt: asked.words.clone(),
-        reason: crate::archive::printable(words.as_bytes()),
+        reason,
         kind,
     }
 }
@@ -172,8 +212,57 @@ mod tests {
         );
         assert_eq!(to("/y").as_deref(), Some("https://r.example/y"));
         assert_eq!(to("file:///etc/passwd"), None);
-        assert_eq!(range_start("bytes 10-19/20"), Some(10));
-        assert_eq!(range_start("items 10-19/20"), None);
         assert!(backoff(40) <= limits::BACKOFF_MAX);
+    }
+
+    #[test]
+    fn ranges_are_read_whole_or_not_at_all() {
+        assert_eq!(content_range("bytes 10-19/20"), Some((10, 20, Some(20))));
+        assert_eq!(content_range("bytes 0-0/*"), Some((0, 1, None)));
+        for odd in [
+            "items 10-19/20",
+            "bytes 10-19",
+            "bytes 10-20/20",
+            "bytes 5-4/20",
+            "bytes */20",
+            "bytes 0-18446744073709551615/*",
+            "",
+        ] {
+            assert_eq!(content_range(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn waits_are_seconds_or_a_moment() {
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(
+            http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(784_111_777)
+        );
+        assert_eq!(
+            http_date("Thu, 29 Feb 2024 23:59:59 GMT"),
+            Some(1_709_251_199)
+        );
+        for odd in [
+            "",
+            "Sunday",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 0 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(http_date(odd), None, "{odd}");
+        }
+        let wait = |after: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+            headers.insert(RETRY_AFTER, after.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(wait("120"), Some(Duration::from_secs(120)));
+        assert_eq!(
+            wait("Sun, 06 Nov 1994 08:50:37 GMT"),
+            Some(Duration::from_secs(60))
+        );
+        assert_eq!(wait("Sun, 06 Nov 1994 08:40:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
     }
 }

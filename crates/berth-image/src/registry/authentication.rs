@@ -41,7 +41,7 @@ impl Session<'_> {
         }) = bearer_challenge
         {
             let (token, lifetime) = self
-                .token(realm, service.as_deref(), scope.as_deref(), asked)
+                .token(realm, service.as_deref(), scope.as_deref())
                 .await?;
             let value = bearer(&token).ok_or_else(|| ImageError::Registry {
                 attempt: asked.words.clone(),
@@ -67,7 +67,6 @@ impl Session<'_> {
         realm: &str,
         service: Option<&str>,
         scope: Option<&str>,
-        asked: &Asked<'_>,
     ) -> Result<(String, Duration)> {
         let words = format!("get a token for {} from {realm}", self.endpoint.authority);
         let bad = |reason: &str| ImageError::Registry {
@@ -135,7 +134,7 @@ impl Session<'_> {
         let asked = Asked {
             words: words.clone(),
             accept: &[],
-            range_from: asked.range_from,
+            range: None,
         };
         if !response.status().is_success() {
             return Err(refusal(response, &asked).await);

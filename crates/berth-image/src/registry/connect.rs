@@ -1,12 +1,15 @@
 //! Connections: name resolution, proxies, TLS.
 //!
-//! Owns: the two HTTP clients, one that verifies certificates and one for registries that the owner calls
-//! insecure. They are made on first use, since certificate stores cost memory that an idle engine need not pay.
+//! Owns: the HTTP clients: one that verifies certificates, one for registries that the owner calls insecure, and
+//! one for each registry that has certificates of its own. They are made on first use, since certificate stores
+//! cost memory that an idle engine need not pay.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,17 +18,18 @@ use http_body_util::Full;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 
+use super::certificates::{self, HostCertificates, Stamp};
+use super::endpoint::host_of;
 use crate::error::{ImageError, Result};
 use crate::limits;
 use crate::settings::RegistrySettings;
@@ -39,7 +43,24 @@ pub(crate) type HttpClient = Client<HttpsConnector<Dial>, Full<Bytes>>;
 #[derive(Clone)]
 pub(crate) struct Dial {
     tcp: HttpConnector,
-    proxies: Arc<Matcher>,
+    proxies: Arc<Proxies>,
+}
+
+/// Which proxy, if any, a request goes through.
+pub(crate) struct Proxies(Matcher);
+
+impl Proxies {
+    /// As in Go, what runs on this machine is never behind a proxy.
+    fn intercept(&self, destination: &Uri) -> Option<Intercept> {
+        let host = host_of(destination.authority()?.as_str());
+        let loopback = host
+            .parse::<IpAddr>()
+            .map_or(host == "localhost", |address| address.is_loopback());
+        if loopback {
+            return None;
+        }
+        self.0.intercept(destination)
+    }
 }
 
 /// A connection that knows whether a proxy answers at its other end.
@@ -68,8 +89,27 @@ impl tower_service::Service<Uri> for Dial {
                 });
             };
             let proxy = intercept.uri().clone();
-            if proxy.scheme_str() != Some("http") {
-                return Err(format!("the proxy {proxy} is not reached by http://").into());
+            match proxy.scheme_str() {
+                Some("http") => {}
+                Some(scheme @ ("socks5" | "socks5h")) => {
+                    // The last letter says who resolves names.
+                    let by_us = scheme == "socks5";
+                    let mut socks = SocksV5::new(proxy, tcp).local_dns(by_us);
+                    if let Some((user, password)) = intercept.raw_auth() {
+                        socks = socks.with_auth(user.to_owned(), password.to_owned());
+                    }
+                    return Ok(Dialed {
+                        stream: socks.call(destination).await?,
+                        proxied: false,
+                    });
+                }
+                _ => {
+                    return Err(format!(
+                        "the proxy {} is reached by neither http:// nor socks5://",
+                        proxy.authority().map_or("", |authority| authority.as_str())
+                    )
+                    .into());
+                }
             }
             if destination.scheme_str() == Some("https") {
                 let mut tunnel = Tunnel::new(proxy, tcp);
@@ -126,9 +166,12 @@ impl Write for Dialed {
 /// The clients of a store.
 pub(crate) struct Clients {
     settings: RegistrySettings,
-    proxies: Arc<Matcher>,
+    proxies: Arc<Proxies>,
+    roots: OnceLock<RootCertStore>,
     verifying: OnceLock<HttpClient>,
     trusting: OnceLock<HttpClient>,
+    /// Of registries with certificates of their own, by host and port; as many as the owner made directories.
+    own: Mutex<HashMap<String, (Stamp, HttpClient)>>,
 }
 
 impl std::fmt::Debug for Clients {
@@ -147,9 +190,11 @@ impl Clients {
             .build();
         Self {
             settings: settings.clone(),
-            proxies: Arc::new(proxies),
+            proxies: Arc::new(Proxies(proxies)),
+            roots: OnceLock::new(),
             verifying: OnceLock::new(),
             trusting: OnceLock::new(),
+            own: Mutex::default(),
         }
     }
 
@@ -161,25 +206,59 @@ impl Clients {
         self.proxies.intercept(destination)?.basic_auth().cloned()
     }
 
-    pub(crate) fn verifying(&self) -> Result<&HttpClient> {
-        if let Some(client) = self.verifying.get() {
-            return Ok(client);
+    /// The client for this host and port; with `trusting`, one that takes every certificate.
+    pub(crate) fn for_host(&self, authority: &str, trusting: bool) -> Result<HttpClient> {
+        let stamp = Stamp::of(&self.settings.certificate_directories, authority)?;
+        if !stamp.is_empty() {
+            return self.with_own(authority, stamp, trusting);
         }
-        let roots = self.roots()?;
-        let config = tls()?.with_root_certificates(roots).with_no_client_auth();
-        Ok(self.verifying.get_or_init(|| self.client(config)))
+        let shared = if trusting {
+            &self.trusting
+        } else {
+            &self.verifying
+        };
+        if let Some(client) = shared.get() {
+            return Ok(client.clone());
+        }
+        let config = self.config(HostCertificates::default(), trusting)?;
+        Ok(shared.get_or_init(|| self.client(config)).clone())
     }
 
-    pub(crate) fn trusting(&self) -> Result<&HttpClient> {
-        if let Some(client) = self.trusting.get() {
-            return Ok(client);
+    fn with_own(&self, authority: &str, stamp: Stamp, trusting: bool) -> Result<HttpClient> {
+        let own = || self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, client)) = own().get(authority)
+            && *known == stamp
+        {
+            return Ok(client.clone());
         }
-        let verifier = Arc::new(AnyCertificate(provider()));
-        let config = tls()?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        Ok(self.trusting.get_or_init(|| self.client(config)))
+        let client = self.client(self.config(stamp.read()?, trusting)?);
+        own().insert(authority.to_owned(), (stamp, client.clone()));
+        Ok(client)
+    }
+
+    fn config(&self, own: HostCertificates, trusting: bool) -> Result<ClientConfig> {
+        let bad = |error: rustls::Error| ImageError::Setting {
+            setting: "a registry's certificates".into(),
+            reason: error.to_string(),
+        };
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(bad)?;
+        let builder = if trusting {
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
+        } else {
+            let mut roots = self.roots()?;
+            for certificate in own.authorities {
+                roots.add(certificate).map_err(bad)?;
+            }
+            builder.with_root_certificates(roots)
+        };
+        match own.client {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(bad),
+            None => Ok(builder.with_no_client_auth()),
+        }
     }
 
     fn client(&self, config: ClientConfig) -> HttpClient {
@@ -205,6 +284,9 @@ impl Clients {
 
     /// The authorities of the host, the built-in ones when the host has none, and those of the settings.
     fn roots(&self) -> Result<RootCertStore> {
+        if let Some(roots) = self.roots.get() {
+            return Ok(roots.clone());
+        }
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(native.certs);
@@ -212,37 +294,18 @@ impl Clients {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         for path in &self.settings.certificate_files {
-            let bad = |reason: String| ImageError::Setting {
-                setting: format!("certificate file {}", path.display()),
-                reason,
-            };
-            let certificates = CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| bad(error.to_string()))?;
-            if certificates.is_empty() {
-                return Err(bad("it contains no certificate".into()));
-            }
-            for certificate in certificates {
+            for certificate in certificates::certificates(path)? {
                 roots
                     .add(certificate)
-                    .map_err(|error| bad(error.to_string()))?;
+                    .map_err(|error| certificates::bad(path, &error.to_string()))?;
             }
         }
-        Ok(roots)
+        Ok(self.roots.get_or_init(|| roots).clone())
     }
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn tls() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
-    ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ImageError::Setting {
-            setting: "TLS".into(),
-            reason: error.to_string(),
-        })
 }
 
 /// Takes every certificate: only for registries that the owner declared insecure. Digests still decide

@@ -1,14 +1,17 @@
 //! Talking to registries (OCI distribution specification): who to ask, with which credentials, over what.
 //!
-//! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]), authentication ([`challenge`],
-//! [`authentication`]), the requests themselves ([`session`]) and what their answers mean ([`answer`]). Does not own what is done with the answers. Every answer is hostile
-//! until its digest is verified by the caller; sizes, waits, retries and redirects are bounded here.
+//! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]) and the certificates for them
+//! ([`certificates`]), authentication ([`challenge`], [`authentication`]), the requests themselves ([`session`],
+//! [`lists`]) and what their answers mean ([`answer`]). Does not own what is done with the answers. Every answer is
+//! hostile until its digest is verified by the caller; sizes, waits, retries and redirects are bounded here.
 
 mod answer;
 mod authentication;
+mod certificates;
 mod challenge;
 mod connect;
 mod endpoint;
+mod lists;
 mod session;
 mod upstream;
 
@@ -19,7 +22,8 @@ use berth_types::Reference;
 
 pub(crate) use answer::backoff;
 pub use challenge::Credentials;
-pub(crate) use session::{Fetched, Session};
+pub use lists::Referrer;
+pub(crate) use session::{Fetched, Opened, Session};
 pub use upstream::{UpstreamBlob, UpstreamManifest, UpstreamRegistry, UpstreamSettings};
 
 use crate::error::Result;

@@ -18,11 +18,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
 use super::RegistryClient;
-use super::answer::{backoff, is_final, range_start, redirect_target, refusal, retry_after};
+use super::answer::{backoff, content_range, is_final, redirect_target, refusal, retry_after};
 use super::authentication::bearer;
 use super::challenge::Credentials;
 use super::endpoint::{Endpoint, Security};
-use crate::documents::media;
+use crate::documents::{Descriptor, media};
 use crate::error::{ImageError, Result};
 use crate::limits;
 
@@ -32,6 +32,13 @@ pub(crate) struct Fetched {
     pub(crate) bytes: Vec<u8>,
     pub(crate) media_type: Option<String>,
     pub(crate) digest: Digest,
+}
+
+/// A content that is on its way.
+pub(crate) struct Opened {
+    pub(crate) body: Incoming,
+    /// Offset of its first byte: zero also when a server ignored that less was asked for.
+    pub(crate) start: u64,
 }
 
 /// One endpoint, one repository, one user.
@@ -46,7 +53,8 @@ pub(crate) struct Session<'a> {
 pub(super) struct Asked<'a> {
     pub(super) words: String,
     pub(super) accept: &'a [&'a str],
-    pub(super) range_from: u64,
+    /// First byte, and the one after the last unless all that follow are meant.
+    pub(super) range: Option<(u64, Option<u64>)>,
 }
 
 pub(super) const MANIFESTS: [&str; 4] = [
@@ -100,7 +108,7 @@ impl<'a> Session<'a> {
         let asked = Asked {
             words: words.clone(),
             accept: &MANIFESTS,
-            range_from: 0,
+            range: None,
         };
         let path = format!("manifests/{reference}");
         let (head, bytes) = self
@@ -141,7 +149,7 @@ impl<'a> Session<'a> {
                 self.endpoint.authority
             ),
             accept: &[],
-            range_from: 0,
+            range: None,
         };
         let (_, bytes) = self
             .small(&format!("blobs/{digest}"), &asked, limit)
@@ -149,38 +157,73 @@ impl<'a> Session<'a> {
         Ok(bytes)
     }
 
-    /// Opens a content from `offset` on. Gives the body and the offset that it really begins at.
-    pub(crate) async fn blob(&self, digest: &Digest, offset: u64) -> Result<(Incoming, u64)> {
+    /// Opens a content, or the part of it from the first byte of `range` up to, not including, the second. `from` is
+    /// another place that its descriptor names, which is asked instead of the registry and gets no credentials.
+    pub(crate) async fn blob(
+        &self,
+        descriptor: &Descriptor,
+        range: Option<(u64, Option<u64>)>,
+        from: Option<&str>,
+    ) -> Result<Opened> {
+        let id = descriptor.digest.short();
         let asked = Asked {
-            words: format!(
-                "get layer {} of {} from {}",
-                digest.short(),
-                self.endpoint.repository,
-                self.endpoint.authority
-            ),
+            words: match from {
+                None => format!(
+                    "get layer {id} of {} from {}",
+                    self.endpoint.repository, self.endpoint.authority
+                ),
+                Some(url) => format!("get layer {id} from {url}"),
+            },
             accept: &[],
-            range_from: offset,
+            range,
         };
-        let response = self.send(&format!("blobs/{digest}"), &asked).await?;
-        if offset == 0 || response.status() != StatusCode::PARTIAL_CONTENT {
-            return Ok((response.into_body(), 0));
+        let response = match from {
+            None => {
+                self.send(&format!("blobs/{}", descriptor.digest), &asked)
+                    .await?
+            }
+            Some(url) => self.send(url, &asked).await?,
+        };
+        let headers = response.headers();
+        let lied = |reason: String| ImageError::Registry {
+            attempt: asked.words.clone(),
+            reason,
+            kind: ErrorKind::DataCorrupt,
+        };
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return Ok(Opened {
+                body: response.into_body(),
+                start: 0,
+            });
         }
-        let start = response
-            .headers()
+        let stated = headers
             .get(CONTENT_RANGE)
-            .and_then(|value| range_start(value.to_str().ok()?));
-        match start {
-            Some(start) if start <= offset => Ok((response.into_body(), start)),
-            _ => Err(ImageError::Registry {
-                attempt: asked.words,
-                reason: format!("asked for bytes from {offset} on, got another range"),
-                kind: ErrorKind::DataCorrupt,
-            }),
+            .and_then(|value| content_range(value.to_str().ok()?));
+        let Some((start, end)) = range else {
+            return Err(lied("asked for all, got a part".into()));
+        };
+        match stated {
+            Some((first, after, total))
+                if first == start
+                    && after <= end.unwrap_or(descriptor.size)
+                    && total.is_none_or(|total| total == descriptor.size) =>
+            {
+                Ok(Opened {
+                    body: response.into_body(),
+                    start,
+                })
+            }
+            _ => {
+                let last = end.map_or(String::new(), |end| end.saturating_sub(1).to_string());
+                Err(lied(format!(
+                    "asked for bytes {start}-{last}, got another range"
+                )))
+            }
         }
     }
 
     /// A request whose answer is read whole, with retries around both.
-    async fn small(
+    pub(super) async fn small(
         &self,
         path: &str,
         asked: &Asked<'_>,
@@ -242,7 +285,8 @@ impl<'a> Session<'a> {
                     let passing =
                         matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504);
                     let error = refusal(response, asked).await;
-                    if !passing {
+                    // Who is told to wait longer than a command may take is better told so than kept waiting.
+                    if !passing || wait.is_some_and(|wait| wait > limits::RETRY_AFTER_MAX) {
                         return Err(error);
                     }
                     (error, wait)
@@ -256,18 +300,19 @@ impl<'a> Session<'a> {
             if attempt >= self.attempts() || self.endpoint.mirror || is_final(&error) {
                 return Err(error);
             }
-            tokio::time::sleep(
-                wait.unwrap_or_else(|| backoff(attempt))
-                    .min(limits::BACKOFF_MAX),
-            )
-            .await;
+            tokio::time::sleep(wait.unwrap_or_else(|| backoff(attempt))).await;
         }
     }
 
     /// One request with its redirects. Tells whether the answer came from where a redirect led.
     async fn send_once(&self, path: &str, asked: &Asked<'_>) -> Result<(Response<Incoming>, bool)> {
-        let mut uri = self.uri(self.scheme(), path, asked)?;
-        let mut foreign = false;
+        // A place that a descriptor names is treated like one that a redirect leads to.
+        let mut foreign = path.contains("://");
+        let mut uri = if foreign {
+            foreign_uri(path, asked)?
+        } else {
+            self.uri(self.scheme(), path, asked)?
+        };
         for _ in 0..=limits::REDIRECTS_MAX {
             let response = match self.exchange(&uri, asked, foreign).await {
                 Err(ImageError::Transport { source, attempt })
@@ -330,8 +375,9 @@ impl<'a> Session<'a> {
         for accept in asked.accept {
             request = request.header(ACCEPT, *accept);
         }
-        if asked.range_from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", asked.range_from));
+        if let Some((start, end)) = asked.range {
+            let last = end.map_or(String::new(), |end| end.saturating_sub(1).to_string());
+            request = request.header(RANGE, format!("bytes={start}-{last}"));
         }
         if !foreign && let Some(authorization) = self.authorization() {
             request = request.header(AUTHORIZATION, authorization);
@@ -360,11 +406,8 @@ impl<'a> Session<'a> {
         let trusted_anyway = uri
             .authority()
             .is_some_and(|authority| self.client.insecure.contains(authority.as_str()));
-        let client = if trusted_anyway {
-            self.client.clients.trusting()?
-        } else {
-            self.client.clients.verifying()?
-        };
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let client = self.client.clients.for_host(authority, trusted_anyway)?;
         match tokio::time::timeout(limits::RESPONSE_TIMEOUT, client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(ImageError::Transport {
@@ -415,6 +458,17 @@ impl<'a> Session<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some((value, until));
     }
+}
+
+fn foreign_uri(text: &str, asked: &Asked<'_>) -> Result<Uri> {
+    text.parse::<Uri>()
+        .ok()
+        .filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")))
+        .ok_or_else(|| ImageError::Registry {
+            attempt: asked.words.clone(),
+            reason: "it is no http(s) URL".into(),
+            kind: ErrorKind::InvalidArgument,
+        })
 }
 
 pub(super) fn stalled(asked: &Asked<'_>, after: Duration) -> ImageError {

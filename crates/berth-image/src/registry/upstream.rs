@@ -203,7 +203,7 @@ impl UpstreamRegistry {
             "get content {digest} of {repository} from {}",
             self.authority
         ));
-        asked.range_from = offset;
+        asked.range = (offset > 0).then_some((offset, None));
         let response = session.send(&format!("blobs/{digest}"), &asked).await?;
         self.remember(repository, &session);
         let headers = response.headers();
@@ -236,7 +236,7 @@ impl UpstreamRegistry {
         Asked {
             words,
             accept: &[],
-            range_from: 0,
+            range: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How registries are reached: mirrors, proxies, TLS, credentials.
 
 use berth_image::documents::media;
-use berth_image::{Credentials, PullRequest, RegistrySettings, Settings};
+use berth_image::{Credentials, PullRequest, RegistrySettings, Settings, digest_of};
 use berth_types::ErrorKind;
 
 use crate::pull::{image, pull, refused, request};
@@ -35,6 +35,114 @@ fn certificates_are_verified_unless_the_registry_is_called_insecure() {
             .unwrap();
         assert_eq!(pulled.id, image.id());
     }
+}
+
+#[test]
+fn a_registry_can_have_certificates_of_its_own() {
+    let (registry, keys) = Distribution::start_with_client_certificates();
+    let image = image();
+    let name = format!("{}/a/b:1", registry.address);
+    let certificates = tempfile::tempdir().unwrap();
+    let home = Home::with(Settings {
+        registries: RegistrySettings {
+            certificate_directories: vec![certificates.path().to_owned()],
+            ..RegistrySettings::default()
+        },
+        ..Settings::default()
+    });
+    // Files count as soon as they are there, without a restart.
+    assert!(chain(&refused(&home, &name)).contains("certificate"));
+    let own = certificates.path().join(&registry.address);
+    std::fs::create_dir(&own).unwrap();
+    std::fs::copy(keys.path().join("ca.pem"), own.join("ca.crt")).unwrap();
+    let error = chain(&refused(&home, &name));
+    assert!(
+        error.contains("CertificateRequired") || error.contains("ertificate"),
+        "{error}"
+    );
+    std::fs::copy(keys.path().join("cert.pem"), own.join("client.cert")).unwrap();
+    let error = chain(&refused(&home, &name));
+    assert!(error.contains("missing key client.key"), "{error}");
+    std::fs::copy(keys.path().join("key.pem"), own.join("client.key")).unwrap();
+    registry.push_from(&image, "a/b:1", &own);
+    let (pulled, _) = pull(&home, request(&name))
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+    assert_eq!(pulled.id, image.id());
+}
+
+#[test]
+fn who_asks_too_often_is_told_when_to_come_back() {
+    let limited = |after: &'static str| {
+        Fake::image(&image(), move |asked, answer| {
+            if asked.path.contains("/manifests/") {
+                let mut answer = Answer::status(429).header("Retry-After", after);
+                answer.body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#.to_vec();
+                return answer;
+            }
+            answer
+        })
+    };
+    // Longer than anybody wants to look at a command: told at once, and asked once.
+    let registry = limited("3600");
+    let error = refused(&Home::new(), &format!("{}/a/b:1", registry.address));
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+    let text = chain(&error);
+    assert!(
+        text.contains("toomanyrequests: You have reached your pull rate limit.")
+            && text.contains("try again in 3600 s"),
+        "{text}"
+    );
+    assert_eq!(registry.count("/manifests/"), 1);
+    let registry = limited("0");
+    refused(&Home::new(), &format!("{}/a/b:1", registry.address));
+    assert_eq!(registry.count("/manifests/"), 5);
+}
+
+#[test]
+fn tags_and_referrers_are_listed_page_by_page() {
+    let digest = digest_of(b"signature");
+    let image = image();
+    let own = digest_of(&image.manifest);
+    let referrers = Fake::image(&image, move |asked, answer| {
+        let page = |next: &str, body: String| {
+            Answer::ok(body.as_bytes()).header("Link", &format!("<{next}>; rel=\"next\""))
+        };
+        match asked.path.as_str() {
+            "/v2/a/b/tags/list" => page("/v2/a/b/tags/list?last=2", r#"{"name":"a/b","tags":["1","2"]}"#.into()),
+            "/v2/a/b/tags/list?last=2" => Answer::ok(br#"{"name":"a/b","tags":["2","3"]}"#),
+            // Every page has a next one.
+            "/v2/a/c/tags/list" => page("http://elsewhere.example/x?1", r#"{"tags":null}"#.into()),
+            path if path.starts_with("/v2/a/c/tags/list?") => {
+                let number: u64 = path.rsplit('?').next().unwrap().parse().unwrap();
+                page(&format!("?{}", number + 1), r#"{"tags":["x"]}"#.into())
+            }
+            path if path.ends_with(&format!("/referrers/{own}")) => Answer::ok(
+                format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"m","digest":"{digest}","size":9,"artifactType":"signature"}}]}}"#).as_bytes(),
+            ),
+            path if path.contains("/referrers/") => Answer::status(404),
+            path if path.ends_with("/manifests/sha256-") => Answer::status(404),
+            _ => answer,
+        }
+    });
+    let home = Home::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let reference = |name: &str| format!("{}/{name}", referrers.address).parse().unwrap();
+    let tags = runtime
+        .block_on(home.store.remote_tags(&reference("a/b"), None))
+        .unwrap();
+    assert_eq!(tags, ["1", "2", "3"]);
+    let error = runtime
+        .block_on(home.store.remote_tags(&reference("a/c"), None))
+        .unwrap_err();
+    assert!(error.to_string().contains("1000 pages"), "{error}");
+    let found = runtime
+        .block_on(home.store.referrers(&reference("a/b:1"), None))
+        .unwrap();
+    assert_eq!(
+        (found[0].digest, found[0].artifact_type.as_str()),
+        (digest, "signature")
+    );
 }
 
 #[test]

@@ -28,6 +28,15 @@ impl Distribution {
     /// With TLS on an address that is not a loopback one, certified by an authority made for it; tells the
     /// authority's certificate.
     pub(crate) fn start_with_tls() -> (Self, tempfile::TempDir) {
+        Self::start_certified(false)
+    }
+
+    /// The same, talking only to who shows a certificate of the authority (`cert.pem` with `key.pem` is one).
+    pub(crate) fn start_with_client_certificates() -> (Self, tempfile::TempDir) {
+        Self::start_certified(true)
+    }
+
+    fn start_certified(clients: bool) -> (Self, tempfile::TempDir) {
         // Connecting a datagram socket sends nothing; it only chooses the address of this machine.
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         socket
@@ -106,7 +115,12 @@ impl Distribution {
             "cert.pem",
         ]);
         let path = keys.path().display();
-        let tls = format!(", tls: {{certificate: {path}/cert.pem, key: {path}/key.pem}}");
+        let clients = if clients {
+            format!(", clientcas: [{path}/ca.pem]")
+        } else {
+            String::new()
+        };
+        let tls = format!(", tls: {{certificate: {path}/cert.pem, key: {path}/key.pem{clients}}}");
         (Self::start_on(&address, &tls), keys)
     }
 
@@ -150,10 +164,34 @@ impl Distribution {
 
     /// Pushes with another program, in the format it is told ("oci" or "v2s2").
     pub(crate) fn push(&self, image: &Made, name: &str, format: &str, compression: &str) {
+        self.push_with(
+            image,
+            name,
+            format,
+            compression,
+            &["--dest-tls-verify=false".into()],
+        );
+    }
+
+    /// Pushes with another program, which takes its certificates from a directory as we do.
+    pub(crate) fn push_from(&self, image: &Made, name: &str, certificates: &std::path::Path) {
+        let option = format!("--dest-cert-dir={}", certificates.display());
+        self.push_with(image, name, "oci", "gzip", &[option]);
+    }
+
+    fn push_with(
+        &self,
+        image: &Made,
+        name: &str,
+        format: &str,
+        compression: &str,
+        options: &[String],
+    ) {
         let archive = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(archive.path(), image.layout("docker.io/library/in:1")).unwrap();
         let output = Command::new("skopeo")
-            .args(["copy", "--insecure-policy", "--dest-tls-verify=false"])
+            .args(["copy", "--insecure-policy"])
+            .args(options)
             .args(["--format", format, "--dest-compress-format", compression])
             .arg(format!("oci-archive:{}", archive.path().display()))
             .arg(format!("docker://{}/{name}", self.address))
@@ -230,6 +268,7 @@ impl Fake {
         let shared = log.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                stream.set_nodelay(true).unwrap();
                 let (handler, log) = (handler.clone(), shared.clone());
                 std::thread::spawn(move || serve(&stream, &*handler, &log));
             }

@@ -59,6 +59,7 @@ pub(crate) fn info(facts: system::SystemInfo, version: ApiVersion) -> SystemInfo
     if facts.security.seccomp && facts.security.seccomp_profile != "builtin" {
         warnings.push("WARNING: daemon is not using the default seccomp profile".to_owned());
     }
+    let [http_proxy, https_proxy, no_proxy] = facts.proxies;
     SystemInfo {
         id: facts.id,
         containers: count(facts.containers),
@@ -127,6 +128,9 @@ pub(crate) fn info(facts: system::SystemInfo, version: ApiVersion) -> SystemInfo
             ..SwarmInfo::default()
         },
         live_restore_enabled: true,
+        http_proxy: without_password(&http_proxy),
+        https_proxy: without_password(&https_proxy),
+        no_proxy,
         init_binary: facts.init_binary,
         containerd_commit: commit(""),
         runc_commit: commit(""),
@@ -169,6 +173,18 @@ fn finding(finding: system::Finding) -> CheckFinding {
         images: finding.images,
         outcome: outcome.to_owned(),
         detail,
+    }
+}
+
+/// A proxy's URL for everybody who may ask: credentials masked as Docker masks them.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}xxxxx:xxxxx@{host}"),
+        None => url.to_owned(),
     }
 }
 

@@ -215,11 +215,7 @@ pub(crate) async fn pull(engine: Arc<Engine>, request: Request) -> Answer {
         return import(engine, request).await;
     }
     let reference = reference(&image, request.text("tag"))?;
-    if reference.tag().is_none() && reference.digest().is_none() {
-        return Err(Failure::not_implemented(
-            "not offered by this version of Berth: pulling every tag of a repository; name a tag",
-        ));
-    }
+    let all_tags = reference.tag().is_none() && reference.digest().is_none();
     let platform = match request.text("platform") {
         "" => None,
         text if request.version.at_least(32) => {
@@ -240,7 +236,14 @@ pub(crate) async fn pull(engine: Arc<Engine>, request: Request) -> Answer {
     };
     let lines = Lines::new();
     let sink = lines.sink();
-    let work = async move { engine.images.pull(pull, sink).await.map(|_| Vec::new()) };
+    let work = async move {
+        if all_tags {
+            engine.images.pull_tags(pull, sink).await?;
+        } else {
+            engine.images.pull(pull, sink).await?;
+        }
+        Ok(Vec::new())
+    };
     lines.reply(work).await
 }
 

@@ -56,8 +56,13 @@ pub(super) struct File {
     pub(super) mtu: Option<u32>,
     pub(super) no_new_privileges: Option<bool>,
     pub(super) pidfile: Option<String>,
+    pub(super) proxies: Proxies,
     /// Who decides whether a published port is reached. Berth's own key.
     pub(super) publish_policy: Option<String>,
+    /// Authorities that registries are verified by, beside the host's. Berth's own key.
+    pub(super) registry_ca_certs: Vec<String>,
+    /// Where certificates of single registries are. Berth's own key: in Docker the place is fixed.
+    pub(super) registry_certs_dirs: Vec<String>,
     /// Mirrors of Docker Hub.
     pub(super) registry_mirrors: Vec<String>,
     /// Mirrors of any registry, by its host. Berth's own key.
@@ -82,6 +87,15 @@ pub(super) enum Size {
 pub(super) struct Budget {
     pub(super) limit: Size,
     pub(super) unused_for: Option<String>,
+}
+
+/// How registries are reached through proxies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct Proxies {
+    pub(super) http_proxy: Option<String>,
+    pub(super) https_proxy: Option<String>,
+    pub(super) no_proxy: Option<String>,
 }
 
 /// One of `default-address-pools`.

@@ -185,6 +185,18 @@ pub(super) static FLAGS: &[Flag] = &[
         "What host-gateway stands for (default the default bridge)",
     ),
     flag(
+        "http-proxy",
+        Kind::One,
+        "url",
+        "Proxy to registries over http (default HTTP_PROXY)",
+    ),
+    flag(
+        "https-proxy",
+        Kind::One,
+        "url",
+        "Proxy to registries over https (default HTTPS_PROXY)",
+    ),
+    flag(
         "icc",
         Kind::Switch,
         "",
@@ -269,6 +281,12 @@ pub(super) static FLAGS: &[Flag] = &[
         "Largest packet on the default network (default that of the route)",
     ),
     flag(
+        "no-proxy",
+        Kind::One,
+        "hosts",
+        "Hosts, domains and ranges reached without a proxy (default NO_PROXY)",
+    ),
+    flag(
         "no-new-privileges",
         Kind::Switch,
         "",
@@ -288,6 +306,18 @@ pub(super) static FLAGS: &[Flag] = &[
         Kind::One,
         "policy",
         "Who decides whether published ports are reached: compat, firewall or loopback",
+    ),
+    flag(
+        "registry-ca-cert",
+        Kind::Many,
+        "path",
+        "Authority that registries are verified by, beside the host's; for proxies that look inside",
+    ),
+    flag(
+        "registry-certs-dir",
+        Kind::Many,
+        "path",
+        "Certificates of single registries (default /etc/berth/certs.d, /etc/docker/certs.d)",
     ),
     flag("registry-mirror", Kind::Many, "url", "Mirror of Docker Hub"),
     flag(

@@ -18,6 +18,8 @@ use tracing::Level;
 const DATA_ROOT: &str = "/var/lib/berth";
 const EXEC_ROOT: &str = "/run/berth";
 const SETTINGS_FILE: &str = "/etc/berth/daemon.json";
+/// Docker's place counts too: what is there was put there for this registry.
+const REGISTRY_CERTIFICATES: [&str; 2] = ["/etc/berth/certs.d", "/etc/docker/certs.d"];
 
 /// Everything the daemon's process needs to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,13 +64,44 @@ pub(super) fn resolve(
     options: &Options,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings> {
-    let mut values = from_environment(environment);
+    let mut values = from_environment(&environment);
     values.extend(options.values.clone());
-    let file = match one(&values, "config-file") {
+    let mut file = match one(&values, "config-file") {
         Some(path) => file::read(Path::new(path), true)?,
         None => file::read(Path::new(SETTINGS_FILE), false)?,
     };
+    proxies_of_the_machine(&mut file, &environment);
     merge(&values, file)
+}
+
+/// Proxies that every program is told of count where nothing else was said, as for dockerd.
+fn proxies_of_the_machine(file: &mut File, environment: impl Fn(&str) -> Option<String>) {
+    let proxies = &mut file.proxies;
+    for (name, value) in [
+        ("HTTP_PROXY", &mut proxies.http_proxy),
+        ("HTTPS_PROXY", &mut proxies.https_proxy),
+        ("NO_PROXY", &mut proxies.no_proxy),
+    ] {
+        if value.is_none() {
+            *value = environment(name)
+                .or_else(|| environment(&name.to_ascii_lowercase()))
+                .filter(|text| !text.is_empty());
+        }
+    }
+}
+
+/// A proxy as a URL; Go takes a bare host for one that is reached by http.
+fn proxy(name: &str, text: Option<String>) -> Result<Option<String>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    match text.split_once("://") {
+        None => Ok(Some(format!("http://{text}"))),
+        Some(("http" | "socks5" | "socks5h", _)) => Ok(Some(text)),
+        Some((scheme, _)) => bail!(
+            "{name}: a proxy is reached by http://, socks5:// or socks5h://, not by {scheme}://"
+        ),
+    }
 }
 
 pub(super) fn one<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
@@ -201,6 +234,16 @@ fn merge(values: &Values, file: File) -> Result<Settings> {
     config.registry_mirrors_by_host = file.registry_mirrors_by_host.into_iter().collect();
     config.insecure_registries = many(values, "insecure-registry", file.insecure_registries);
     config.disk_budget = file.disk_budget.map(budget).transpose()?;
+    let files = |list: Vec<String>| list.into_iter().map(PathBuf::from).collect::<Vec<_>>();
+    config.registry_authorities = files(many(values, "registry-ca-cert", file.registry_ca_certs));
+    config.registry_certificates =
+        files(many(values, "registry-certs-dir", file.registry_certs_dirs));
+    if config.registry_certificates.is_empty() {
+        config.registry_certificates = REGISTRY_CERTIFICATES.map(PathBuf::from).to_vec();
+    }
+    config.http_proxy = proxy("http-proxy", text("http-proxy", file.proxies.http_proxy))?;
+    config.https_proxy = proxy("https-proxy", text("https-proxy", file.proxies.https_proxy))?;
+    config.no_proxy = text("no-proxy", file.proxies.no_proxy);
     config.dns = many(values, "dns", file.dns);
     config.dns_options = many(values, "dns-opt", file.dns_opts);
     config.dns_search = many(values, "dns-search", file.dns_search);
@@ -338,6 +381,37 @@ mod tests {
         let settings = merge(&values(&[("cgroup-parent", "/flag")]), file).unwrap();
         assert_eq!(settings.config.cgroup_parent, "/flag");
         assert_eq!(settings.hosts[0].to_string(), "tcp://127.0.0.1:1");
+    }
+
+    #[test]
+    fn proxies_come_from_the_flag_the_file_or_the_machine() {
+        let environment = |name: &str| match name {
+            "HTTP_PROXY" => Some("machine:3128".to_owned()),
+            "https_proxy" => Some("socks5h://machine:1080".to_owned()),
+            "no_proxy" => Some("a,b".to_owned()),
+            _ => None,
+        };
+        let given = values(&[("http-proxy", "http://me:secret@flag:1")]);
+        let resolved = |values: Values| {
+            let options = Options {
+                values,
+                ready_fd: None,
+            };
+            resolve(&options, environment).unwrap().config
+        };
+        let config = resolved(Values::new());
+        assert_eq!(config.http_proxy.as_deref(), Some("http://machine:3128"));
+        assert_eq!(
+            config.https_proxy.as_deref(),
+            Some("socks5h://machine:1080")
+        );
+        assert_eq!(config.no_proxy.as_deref(), Some("a,b"));
+        assert_eq!(
+            resolved(given).http_proxy.as_deref(),
+            Some("http://me:secret@flag:1")
+        );
+        assert_eq!(config.registry_certificates.len(), 2);
+        assert!(merge(&values(&[("https-proxy", "https://x")]), File::default()).is_err());
     }
 
     #[test]

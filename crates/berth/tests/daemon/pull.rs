@@ -190,3 +190,44 @@ fn a_corrupt_layer_is_refused_and_leaves_nothing() {
         .berth(&format!("run --rm --network none {name} true"))
         .ok();
 }
+
+#[test]
+fn every_tag_of_a_repository_can_be_asked_for() {
+    let storage = Scratch::new();
+    let registry = Registry::empty(storage.path());
+    for tag in ["1", "2", "latest"] {
+        let mut image = images::busybox().expect("the test image");
+        image.name = format!("team/tags:{tag}");
+        image.config["Labels"] = serde_json::json!({"tag": tag});
+        registry.push(&image, Dialect::Oci).expect("pushed");
+    }
+    let daemon = daemon_with_mirror(&registry);
+    let name = format!("{}/team/tags", registry.host());
+    // Ours, the stock client, and what neither can have.
+    for client in [Client::Berth, Client::Docker] {
+        let seen = daemon
+            .command(client, &format!("pull -a {name}"))
+            .run()
+            .ok();
+        for tag in ["1", "2", "latest"] {
+            assert!(
+                seen.stdout.contains(&format!("{tag}: Pulling from")),
+                "{seen}"
+            );
+        }
+        let listed = daemon
+            .berth(&format!("images --format '{{{{.Tag}}}}' {name}"))
+            .ok();
+        let mut tags: Vec<&str> = listed.stdout.lines().collect();
+        tags.sort_unstable();
+        assert_eq!(tags, ["1", "2", "latest"]);
+    }
+    daemon
+        .berth(&format!("pull -a {name}:1"))
+        .exits(1)
+        .says("tag can't be used with --all-tags/-a");
+    daemon
+        .berth(&format!("pull -a {}/none", registry.host()))
+        .exits(1)
+        .says("none");
+}
