@@ -180,6 +180,7 @@ fn prepare(config: &Config) -> Result<(Roots, Records, ImageStore, HostFeatures)
             user_agent: format!("berth/{}", crate::system::VERSION),
             concurrent_downloads: config.concurrent_downloads,
             download_attempts: config.download_attempts,
+            ..RegistrySettings::default()
         },
         ..Settings::default()
     };

@@ -3,6 +3,7 @@
 //! ```text
 //! blobs/
 //! ├── sha256/<hex>   verified content
+//! ├── partial/       content that came in part ([`crate::partials`])
 //! └── ingest/        content on its way in; emptied at open
 //! ```
 //!
@@ -24,6 +25,7 @@ use berth_sys::fs;
 use berth_types::Digest;
 
 use crate::error::{Attempt, ImageError, Result};
+use crate::partials::Partials;
 use crate::stream::Hasher;
 
 /// The content store.
@@ -33,6 +35,7 @@ pub struct BlobStore {
     ingest: PathBuf,
     next: AtomicU64,
     leases: Arc<Mutex<HashMap<Digest, usize>>>,
+    partials: Partials,
 }
 
 /// Keeps one piece of content from being removed for as long as it lives, whether it exists yet or not.
@@ -76,7 +79,13 @@ impl BlobStore {
             ingest,
             next: AtomicU64::new(0),
             leases: Arc::default(),
+            partials: Partials::open(blobs.join("partial"))?,
         })
+    }
+
+    /// Content that came in part.
+    pub(crate) fn partials(&self) -> &Partials {
+        &self.partials
     }
 
     /// Where content of this digest is or would be.

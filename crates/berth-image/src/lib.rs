@@ -37,6 +37,8 @@ pub mod why;
 
 mod contents;
 mod marks;
+mod partials;
+mod settle;
 mod stream;
 mod trash;
 

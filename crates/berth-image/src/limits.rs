@@ -54,12 +54,38 @@ pub const XATTR_BYTES_MAX: usize = 65_536;
 /// Most repositories remembered as where an image came from.
 pub const SOURCES_MAX: usize = 8;
 
+/// Most bytes of new layers that a transfer's answer waits for to be on disk.
+pub const SETTLE_NOW_BYTES: u64 = 64 << 20;
+/// Time after the last transfer until larger ones are written to disk.
+pub const SETTLE_AFTER: Duration = Duration::from_secs(5);
+
 /// Chunks of unpacked data between the decompressing and the extracting thread.
 pub const PIPE_CHUNKS: usize = 8;
 /// Size of such a chunk, in bytes.
 pub const PIPE_CHUNK_BYTES: usize = 256 << 10;
 /// Pieces of a download between the network and the decompressing thread.
 pub const DOWNLOAD_QUEUE: usize = 16;
+
+/// Bytes between two marks of content that comes in ([`crate::partials`]).
+pub const PARTIAL_MARK_EVERY: u64 = 1 << 20;
+/// Largest file of marks, in bytes: those of a layer of [`LAYER_BYTES_MAX`].
+pub const PARTIAL_MARKS_BYTES_MAX: u64 = (LAYER_BYTES_MAX / PARTIAL_MARK_EVERY) * 40;
+/// Longest time that content which came in part waits for the rest.
+pub const PARTIAL_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Most bytes of all content that came in part.
+pub const PARTIAL_BYTES_MAX: u64 = 10 << 30;
+/// Smallest layer that is fetched over several connections.
+pub const RANGES_FROM_BYTES: u64 = 32 << 20;
+/// Bytes that one of several connections asks for at a time.
+pub const RANGE_BYTES: u64 = 8 << 20;
+/// Most connections for one layer.
+pub const CONNECTIONS_PER_LAYER: usize = 4;
+/// Most connections of one pull beyond the first of each layer.
+pub const FURTHER_CONNECTIONS: usize = 4;
+/// Time between looks at whether one more connection helps.
+pub const FURTHER_CONNECTION_AFTER: Duration = Duration::from_millis(500);
+/// With more than this waiting to be unpacked, the network is not what is waited for.
+pub const FURTHER_CONNECTION_BEHIND: u64 = 4 << 20;
 
 /// Layers that one pull downloads at a time unless the settings say otherwise, as Docker does.
 pub const DOWNLOADS_PER_PULL: usize = 3;

@@ -6,14 +6,16 @@
 //!                    docker.io/library/busybox@sha256:…      ReferenceRecord
 //! images             sha256:… (config digest = image id)     ImageRecord
 //! layers             sha256:… (chain id)                     LayerRecord
+//! images_unsettled   sha256:… (image id)                     boot in which it came, text
 //! ```
 //!
-//! Owns: these three tables. Each value carries a schema number; a value of a newer schema is refused,
+//! Owns: these four tables. Each value carries a schema number; a value of a newer schema is refused,
 //! never guessed at. Invariants: a reference's image exists; an image's layers exist; a layer is needed by an
 //! image; all are kept by changing them in one transaction only. What records need is counted in
 //! [`crate::marks`] with each change.
 
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_types::{Digest, Platform, Reference, Timestamp};
@@ -30,6 +32,11 @@ use crate::marks::{Marks, Pending, Root};
 const REFERENCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("image_references");
 const IMAGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("images");
 const LAYERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("layers");
+/// Images that a power cut may still damage ([`crate::settle`]).
+const UNSETTLED: TableDefinition<'_, &str, &str> = TableDefinition::new("images_unsettled");
+
+/// Changes with every start of the machine (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Schema of [`ReferenceRecord`].
 ///
@@ -125,6 +132,8 @@ pub(crate) struct Changes {
     pub(crate) references: Vec<(Reference, ReferenceRecord)>,
     pub(crate) gone_references: Vec<Reference>,
     pub(crate) gone_images: Vec<Digest>,
+    /// Images of `images` that are not on disk yet.
+    pub(crate) unsettled: Vec<Digest>,
 }
 
 /// The tables.
@@ -132,6 +141,8 @@ pub(crate) struct Changes {
 pub(crate) struct Records {
     database: Arc<Database>,
     marks: Arc<Mutex<Marks>>,
+    /// Which start of the machine this is.
+    boot: Arc<str>,
 }
 
 impl std::fmt::Debug for Records {
@@ -184,12 +195,18 @@ impl Records {
                 .map_err(|error| ImageError::database(ATTEMPT, error))?;
         }
         transaction
+            .open_table(UNSETTLED)
+            .map_err(|error| ImageError::database(ATTEMPT, error))?;
+        transaction
             .commit()
             .map_err(|error| ImageError::database(ATTEMPT, error))?;
+        let boot = berth_sys::fs::read_to_string(Path::new(BOOT_ID))?;
         let records = Self {
             database,
             marks: Arc::default(),
+            boot: boot.trim().into(),
         };
+        records.forget_cut()?;
         let mut marks = Marks::default();
         for image in records.images()? {
             marks.add(Root::Image(&image));
@@ -209,6 +226,95 @@ impl Records {
             records.forget_layers(gone.into_iter().map(|(chain, _)| chain))?;
         }
         Ok((records, kept))
+    }
+
+    /// Forgets images that were not on disk when the machine ended without notice.
+    fn forget_cut(&self) -> Result<()> {
+        const ATTEMPT: &str = "forget what a power cut may have damaged";
+        let failed = |error: redb::Error| ImageError::database(ATTEMPT, error);
+        let mut cut = Vec::new();
+        for (id, boot) in self.unsettled_rows()? {
+            if *boot != *self.boot {
+                cut.push(id);
+            }
+        }
+        if cut.is_empty() {
+            return Ok(());
+        }
+        let references = self.references()?;
+        let transaction = self
+            .database
+            .begin_write()
+            .map_err(|error| failed(error.into()))?;
+        {
+            let mut names =
+                Rows::<ReferenceRecord>::open(&transaction, REFERENCES, REFERENCE_SCHEMA)?;
+            let mut images = Rows::<ImageRecord>::open(&transaction, IMAGES, IMAGE_SCHEMA)?;
+            let mut unsettled = transaction
+                .open_table(UNSETTLED)
+                .map_err(|error| failed(error.into()))?;
+            for (name, record) in &references {
+                if cut.contains(&record.image) {
+                    names.remove(&name.to_string())?;
+                }
+            }
+            for id in &cut {
+                tracing::warn!(image = %id, "was not on disk when the machine went down; fetch it again");
+                images.remove(&id.to_string())?;
+                unsettled
+                    .remove(id.to_string().as_str())
+                    .map_err(|error| failed(error.into()))?;
+            }
+        }
+        transaction.commit().map_err(|error| failed(error.into()))
+    }
+
+    fn unsettled_rows(&self) -> Result<Vec<(Digest, String)>> {
+        const ATTEMPT: &str = "read the image records";
+        let failed = |error: redb::Error| ImageError::database(ATTEMPT, error);
+        let transaction = self
+            .database
+            .begin_read()
+            .map_err(|error| failed(error.into()))?;
+        let table = transaction
+            .open_table(UNSETTLED)
+            .map_err(|error| failed(error.into()))?;
+        let mut found = Vec::new();
+        for row in table.iter().map_err(|error| failed(error.into()))? {
+            let (key, value) = row.map_err(|error| failed(error.into()))?;
+            found.push((key_digest(key.value())?, value.value().to_owned()));
+        }
+        Ok(found)
+    }
+
+    /// Images that are not on disk yet.
+    pub(crate) fn unsettled(&self) -> Result<Vec<Digest>> {
+        Ok(self
+            .unsettled_rows()?
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect())
+    }
+
+    /// Notes that these images are on disk.
+    pub(crate) fn settled(&self, images: &[Digest]) -> Result<()> {
+        const ATTEMPT: &str = "write the image records";
+        let failed = |error: redb::Error| ImageError::database(ATTEMPT, error);
+        let transaction = self
+            .database
+            .begin_write()
+            .map_err(|error| failed(error.into()))?;
+        {
+            let mut unsettled = transaction
+                .open_table(UNSETTLED)
+                .map_err(|error| failed(error.into()))?;
+            for id in images {
+                unsettled
+                    .remove(id.to_string().as_str())
+                    .map_err(|error| failed(error.into()))?;
+            }
+        }
+        transaction.commit().map_err(|error| failed(error.into()))
     }
 
     /// What records need now.
@@ -345,6 +451,16 @@ impl Records {
             for id in &changes.gone_images {
                 if let Some(old) = images.remove(&id.to_string())? {
                     pending.remove(Root::Image(&old));
+                }
+            }
+            if !changes.unsettled.is_empty() {
+                let mut unsettled = transaction
+                    .open_table(UNSETTLED)
+                    .map_err(|error| failed(error.into()))?;
+                for id in &changes.unsettled {
+                    unsettled
+                        .insert(id.to_string().as_str(), &*self.boot)
+                        .map_err(|error| failed(error.into()))?;
                 }
             }
             let mut references = Rows::open(&transaction, REFERENCES, REFERENCE_SCHEMA)?;

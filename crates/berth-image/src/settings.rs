@@ -1,6 +1,7 @@
 //! What the owner of a store decides about it, as plain values: nothing here is read from the environment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use berth_types::Platform;
 
@@ -51,6 +52,8 @@ pub struct RegistrySettings {
     pub concurrent_downloads: usize,
     /// Attempts for one request or one download before it fails; one is the least.
     pub download_attempts: u32,
+    /// Longest silence within a download before it is taken up again.
+    pub stall_timeout: Duration,
 }
 
 impl Default for RegistrySettings {
@@ -67,6 +70,7 @@ impl Default for RegistrySettings {
             user_agent: String::new(),
             concurrent_downloads: limits::DOWNLOADS_PER_PULL,
             download_attempts: limits::DOWNLOAD_ATTEMPTS,
+            stall_timeout: limits::STALL_TIMEOUT,
         }
     }
 }

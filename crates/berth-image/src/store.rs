@@ -5,8 +5,9 @@
 //! use), HTTP, or how progress is shown.
 //!
 //! Order of every change: content and layers are written and verified under leases → one durability barrier
-//! (`syncfs`) → one transaction → the answer. Removal goes the other way: transaction → files. So at any
-//! moment a crash leaves at most files that no record knows, and opening the store removes those.
+//! (`syncfs`, for large transfers later: [`crate::settle`]) → one transaction → the answer. Removal goes the other
+//! way: transaction → files. So at any moment a crash leaves at most files that no record knows, and opening the store
+//! removes those.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::limits;
 use crate::records::{Changes, ImageRecord, Records, ReferenceRecord};
 use crate::registry::RegistryClient;
 use crate::settings::Settings;
+use crate::settle::Settling;
 use crate::uses::Uses;
 
 /// Identifies an image: the digest of its configuration.
@@ -46,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) registry: RegistryClient,
     pub(crate) uses: Uses,
+    pub(crate) settling: Settling,
     /// Held while records are read in order to be changed.
     gate: Mutex<()>,
     /// One entry per layer being fetched or unpacked, so that it happens once.
@@ -117,7 +120,8 @@ impl ImageStore {
             let marks = records.marks();
             blobs.sweep(|digest| marks.needs_blob(digest))?;
         }
-        Ok(Self {
+        let unsettled = records.unsettled()?;
+        let store = Self {
             inner: Arc::new(Inner {
                 root,
                 settings,
@@ -126,10 +130,14 @@ impl ImageStore {
                 records,
                 registry,
                 uses,
+                settling: Settling::default(),
                 gate: Mutex::new(()),
                 in_flight: Mutex::default(),
             }),
-        })
+        };
+        // An earlier process of this boot did not come to it.
+        store.inner.settling.later(&store.inner, unsettled);
+        Ok(store)
     }
 
     /// The content store.
@@ -248,8 +256,8 @@ impl ImageStore {
         rustix::fs::syncfs(&root).attempt(|| format!("write {} to disk", self.inner.root.display()))
     }
 
-    /// Makes images known whose content and layers are in place, durably, all or none. The caller's holds
-    /// must still live.
+    /// Makes images known whose content and layers are in place, all or none; when that is on disk, see
+    /// [`crate::settle`]. The caller's holds must still live.
     pub(crate) fn commit(&self, images: Vec<NewImage>) -> Result<()> {
         let mut changes = Changes::default();
         let now: Timestamp = std::time::SystemTime::now().into();
@@ -302,12 +310,30 @@ impl ImageStore {
             }
             changes.images.push(record);
         }
-        self.barrier()?;
-        let _gate = self.inner.gate();
-        self.inner.records.apply(&changes)?;
-        for image in &changes.images {
-            self.inner.uses.forget(&image.id());
+        // The answer waits for the disk only where that is soon done.
+        let fresh: u64 = {
+            let marks = self.inner.records.marks();
+            let new = |chain: &&(Digest, _)| !marks.needs_chain(&chain.0);
+            changes
+                .layers
+                .iter()
+                .filter(new)
+                .map(|(_, layer)| layer.size)
+                .sum()
+        };
+        if fresh <= limits::SETTLE_NOW_BYTES && !self.inner.settling.is_pending() {
+            self.barrier()?;
+        } else {
+            changes.unsettled = changes.images.iter().map(ImageRecord::id).collect();
         }
+        {
+            let _gate = self.inner.gate();
+            self.inner.records.apply(&changes)?;
+            for image in &changes.images {
+                self.inner.uses.forget(&image.id());
+            }
+        }
+        self.inner.settling.later(&self.inner, changes.unsettled);
         Ok(())
     }
 

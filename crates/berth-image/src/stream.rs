@@ -223,7 +223,6 @@ impl ChunkSender {
     pub(crate) fn send_all(&self, mut source: impl Read) {
         loop {
             let mut chunk = self.used.try_recv().unwrap_or_default();
-            chunk.clear();
             chunk.resize(limits::PIPE_CHUNK_BYTES, 0);
             let mut have = 0;
             let outcome = loop {

@@ -44,6 +44,8 @@ pub struct PullOptions {
     pub tag: String,
     /// `os/architecture[/variant]`; empty for the engine's own.
     pub platform: String,
+    /// Keep the images of all other platforms as well. Berth's own.
+    pub all_platforms: bool,
     /// Credentials of its registry.
     pub auth: Option<AuthConfig>,
 }
@@ -168,7 +170,8 @@ impl Client {
         query
             .add("fromImage", options.image.as_str())
             .add_text("tag", &options.tag)
-            .add_text("platform", &options.platform);
+            .add_text("platform", &options.platform)
+            .add_flag("allPlatforms", options.all_platforms);
         let mut call = Call::post("/images/create", &query);
         if let Some(auth) = &options.auth {
             call = call.header("x-registry-auth", &auth.to_header());

@@ -178,8 +178,13 @@ pub(crate) async fn create(
     }
     let quiet = parsed.switch("quiet");
     let fetch = || {
-        let output = pull::Output::Stderr;
-        pull::pull(session, client, image, &platform, quiet, output)
+        let how = pull::How {
+            platform: &platform,
+            all_platforms: false,
+            quiet,
+            output: pull::Output::Stderr,
+        };
+        pull::pull(session, client, image, how)
     };
     if parsed.text("pull") == "always" {
         fetch().await?;

@@ -17,6 +17,10 @@ pub(crate) const SPEC: Spec = Spec {
     about: "Fetch an image from its registry",
     flags: || {
         vec![
+            Flag::switch(
+                "all-platforms",
+                "Keep the image for all other platforms, too",
+            ),
             Flag::switch("all-tags", "Fetch every tag of the repository").short('a'),
             Flag::switch("disable-content-trust", "Skip image verification")
                 .on()
@@ -39,14 +43,24 @@ pub(crate) enum Output {
     Stderr,
 }
 
+/// What is wanted beside the name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How<'a> {
+    /// Platform; empty for the engine's own.
+    pub(crate) platform: &'a str,
+    /// Keep the others as well.
+    pub(crate) all_platforms: bool,
+    /// Show nothing on the way.
+    pub(crate) quiet: bool,
+    pub(crate) output: Output,
+}
+
 /// Fetches an image and shows the progress.
 pub(crate) async fn pull(
     session: &Session,
     client: &Client,
     image: &str,
-    platform: &str,
-    quiet: bool,
-    output: Output,
+    how: How<'_>,
 ) -> Result<(), Failure> {
     let reference = Reference::parse(image)
         .map_err(|error| Failure::new(error.to_string()))?
@@ -55,7 +69,7 @@ pub(crate) async fn pull(
         (Some(digest), _) => digest.to_string(),
         (None, tag) => tag.unwrap_or_default().to_owned(),
     };
-    fetch(session, client, &reference, &tag, platform, quiet, output).await
+    fetch(session, client, &reference, &tag, how).await
 }
 
 async fn fetch(
@@ -63,21 +77,20 @@ async fn fetch(
     client: &Client,
     reference: &Reference,
     tag: &str,
-    platform: &str,
-    quiet: bool,
-    output: Output,
+    how: How<'_>,
 ) -> Result<(), Failure> {
     let options = PullOptions {
         image: reference.familiar_name(),
         tag: tag.to_owned(),
-        platform: platform.to_owned(),
+        platform: how.platform.to_owned(),
+        all_platforms: how.all_platforms,
         auth: session.config()?.credentials(reference.registry())?,
     };
     let mut stream = client
         .image_pull(&options)
         .await
         .map_err(|error| session.failure(error))?;
-    let to = match (quiet, output) {
+    let to = match (how.quiet, how.output) {
         (true, _) => progress::To::Nowhere,
         (false, Output::Stdout) => progress::To::Stdout,
         (false, Output::Stderr) => progress::To::Stderr,
@@ -101,30 +114,19 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
         "" => std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
         given => given.to_owned(),
     };
+    let how = How {
+        platform: &platform,
+        all_platforms: parsed.switch("all-platforms"),
+        quiet,
+        output: Output::Stdout,
+    };
     session.block_on(async {
         let client = session.client()?;
         if all {
-            fetch(
-                session,
-                &client,
-                &reference,
-                "",
-                &platform,
-                quiet,
-                Output::Stdout,
-            )
-            .await?;
+            fetch(session, &client, &reference, "", how).await?;
             return session::print(&format!("{}\n", reference.name()));
         }
-        pull(
-            session,
-            &client,
-            &parsed.operands[0],
-            &platform,
-            quiet,
-            Output::Stdout,
-        )
-        .await?;
+        pull(session, &client, &parsed.operands[0], how).await?;
         session::print(&format!("{}\n", reference.clone().with_default_tag()))
     })
 }

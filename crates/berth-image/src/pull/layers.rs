@@ -1,23 +1,22 @@
 //! Bringing the layers of an image: side by side, each stored, verified and unpacked while it arrives.
 //!
-//! Owns: downloads with everything that can break in them, and the pipe from the network to the worker that
-//! unpacks. Does not own: which image it is, or when it becomes known.
-
-use std::io::{self, Read, Write};
+//! Owns: the course of one layer, and what is made of the outcome of its parts: bytes that come
+//! ([`super::download`]), bytes that are stored ([`super::arrival`]), files that are made. Does not own: which image it
+//! is, or when it becomes known.
 
 use berth_types::{Digest, ErrorKind, ImageDocument};
-use bytes::Bytes;
-use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::arrival::{Arriving, Behind, arrival};
+use super::download::{Download, Fetch};
 use super::{flatten, is_own};
 use crate::documents::{Descriptor, Manifest, chain_ids};
-use crate::error::{ImageError, Result, carry};
+use crate::error::{ImageError, Result};
 use crate::layers::Staged;
 use crate::limits;
 use crate::progress::{Pace, Progress, ProgressSink, Reported};
-use crate::registry::{Opened, Session, backoff};
+use crate::registry::Session;
 use crate::store::{Holds, ImageStore, Inner};
 
 /// One layer to be brought.
@@ -26,13 +25,6 @@ struct Wanted {
     descriptor: Descriptor,
     diff_id: Digest,
     chain: Digest,
-}
-
-/// What travels from the network to the worker.
-enum Piece {
-    Data(Bytes),
-    /// All bytes have come: told apart from a sender that went away.
-    End,
 }
 
 impl ImageStore {
@@ -81,7 +73,8 @@ impl ImageStore {
         // The first failure ends the others at their next piece; all are waited for, since they hold files.
         let ending = cancelled.child_token();
         let permits = Semaphore::new(self.inner.settings.registries.concurrent_downloads.max(1));
-        let (ending, permits) = (&ending, &permits);
+        let further = Semaphore::new(limits::FURTHER_CONNECTIONS);
+        let (ending, permits, further) = (&ending, &permits, &further);
         let missing: Vec<(usize, &Wanted)> = layers
             .iter()
             .enumerate()
@@ -89,7 +82,7 @@ impl ImageStore {
             .collect();
         let fetches = missing.into_iter().map(|(index, layer)| async move {
             let outcome = self
-                .fetch_layer(session, layer, permits, progress, ending)
+                .fetch_layer(session, layer, permits, further, progress, ending)
                 .await;
             if outcome.is_err() {
                 ending.cancel();
@@ -147,6 +140,7 @@ impl ImageStore {
         session: &Session<'_>,
         layer: &Wanted,
         permits: &Semaphore,
+        further: &Semaphore,
         progress: &ProgressSink,
         ending: &CancellationToken,
     ) -> Result<Option<Staged>> {
@@ -184,37 +178,176 @@ impl ImageStore {
             let work = tokio::task::spawn_blocking(move || unpack_stored(&inner, &layer, &sink));
             return flatten(work.await, "unpack a layer").map(Some);
         }
-        let (sender, receiver) = mpsc::channel(limits::DOWNLOAD_QUEUE);
-        let worker = {
-            let (inner, layer) = (self.inner.clone(), layer.clone());
-            tokio::task::spawn_blocking(move || unpack_arriving(&inner, &layer, receiver))
-        };
-        let downloaded = download(session, layer, &sender, progress, ending).await;
-        let complete = downloaded.is_ok();
-        if complete {
-            progress(Progress::VerifyingChecksum { id: id.clone() });
-            // When the worker is gone, its own error says why.
-            let _ = sender.send(Piece::End).await;
-        }
-        drop(sender);
-        let unpacked = flatten(worker.await, "unpack a layer");
-        match (downloaded, unpacked) {
-            // The worker gave up first, and closed the way for the download.
-            (Err(None), Err(error)) => Err(error),
-            (Err(Some(error)), _) => Err(error),
-            (Err(None), Ok(_)) => Err(cancelled()),
-            (Ok(()), unpacked) => {
-                let staged = unpacked?;
-                progress(Progress::DownloadComplete { id: id.clone() });
-                progress(Progress::Extracting {
-                    id,
-                    current: layer.descriptor.size,
-                    total: layer.descriptor.size,
-                });
-                Ok(Some(staged))
+        let mut fresh = false;
+        loop {
+            let (again, outcome) = self
+                .fetch_missing(session, layer, further, progress, ending, fresh)
+                .await;
+            // What an earlier transfer left may be what was wrong.
+            if !again || fresh {
+                return outcome.map(Some);
             }
+            fresh = true;
         }
     }
+
+    /// Fetches, stores, verifies and unpacks a layer; with `fresh`, from its first byte on. Also tells whether another
+    /// attempt from the first byte on may end better.
+    async fn fetch_missing(
+        &self,
+        session: &Session<'_>,
+        layer: &Wanted,
+        further: &Semaphore,
+        progress: &ProgressSink,
+        ending: &CancellationToken,
+        fresh: bool,
+    ) -> (bool, Result<Staged>) {
+        let inner = self.inner.clone();
+        let object = format!("layer {}", layer.descriptor.digest.short());
+        let unpack = move |arriving: Arriving, behind: Behind| {
+            let unpacked = inner.layers.unpack(arriving, &object);
+            // Content that is wrong is told by its digest, so the rest is waited for; a disk that is full is not.
+            if unpacked.as_ref().is_err_and(is_own) {
+                behind.give_up();
+            }
+            unpacked
+        };
+        let fetch = Fetch {
+            session,
+            descriptor: &layer.descriptor,
+            further,
+            progress,
+            ending,
+        };
+        let (again, outcome) = self.fetch_through(fetch, fresh, Some(unpack)).await;
+        let staged = match outcome {
+            Ok(Some(staged)) => check_diff_id(staged, layer),
+            Ok(None) => Err(fetch.cancelled()),
+            Err(error) => Err(error),
+        };
+        if staged.is_ok() {
+            let (id, size) = (fetch.id(), layer.descriptor.size);
+            progress(Progress::DownloadComplete { id: id.clone() });
+            progress(Progress::Extracting {
+                id,
+                current: size,
+                total: size,
+            });
+        }
+        (again, staged)
+    }
+
+    /// Fetches, stores and verifies content that nobody looks into.
+    pub(super) async fn fetch_verified(
+        &self,
+        session: &Session<'_>,
+        descriptor: &Descriptor,
+        further: &Semaphore,
+        progress: &ProgressSink,
+        ending: &CancellationToken,
+    ) -> Result<()> {
+        let fetch = Fetch {
+            session,
+            descriptor,
+            further,
+            progress,
+            ending,
+        };
+        let none: Option<fn(Arriving, Behind) -> Result<Staged>> = None;
+        match self.fetch_through(fetch, false, none).await {
+            (true, _) => self.fetch_through(fetch, true, none).await.1.map(drop),
+            (false, outcome) => outcome.map(drop),
+        }
+    }
+
+    /// Fetches content from where an earlier transfer ended, stores it, verifies it, and has it unpacked meanwhile.
+    async fn fetch_through(
+        &self,
+        fetch: Fetch<'_>,
+        fresh: bool,
+        unpack: Option<impl FnOnce(Arriving, Behind) -> Result<Staged> + Send + 'static>,
+    ) -> (bool, Result<Option<Staged>>) {
+        let (digest, size) = (fetch.descriptor.digest, fetch.descriptor.size);
+        let object = format!("layer {}", fetch.id());
+        let inner = self.inner.clone();
+        let partial = tokio::task::spawn_blocking(move || {
+            if fresh {
+                drop(inner.blobs.partials().take(digest, 0)?);
+            }
+            inner.blobs.partials().take(digest, size)
+        });
+        let partial = match flatten(partial.await, "take up a layer") {
+            Ok(partial) => partial,
+            Err(error) => return (false, Err(error)),
+        };
+        let have = partial.hashed();
+        let (intake, arriving, behind) = arrival(partial, size, &object);
+        let (sender, receiver) = mpsc::channel(limits::DOWNLOAD_QUEUE);
+        let intake = tokio::task::spawn_blocking(move || intake.run(receiver));
+        let watched = behind.clone();
+        let worker =
+            unpack.map(|unpack| tokio::task::spawn_blocking(move || unpack(arriving, watched)));
+        let downloaded = Download::new(fetch, have, &sender, behind).run().await;
+        if downloaded.is_ok() && worker.is_some() {
+            (fetch.progress)(Progress::VerifyingChecksum { id: fetch.id() });
+        }
+        drop(sender);
+        let stored = flatten(intake.await, "store a layer");
+        let unpacked = match worker {
+            Some(worker) => flatten(worker.await, "unpack a layer").map(Some),
+            None => Ok(None),
+        };
+        let (partial, actual) = match stored {
+            Ok(stored) => stored,
+            Err(error) => return (false, Err(error)),
+        };
+        match (downloaded, actual) {
+            (Ok(()), Some(actual)) if actual == digest => {}
+            (Ok(()), Some(actual)) => {
+                let error = ImageError::Digest {
+                    object,
+                    expected: digest,
+                    actual,
+                };
+                return (have > 0, Err(error));
+            }
+            (broken, _) => {
+                let error = match (broken, unpacked) {
+                    (Err(Some(error)), _) => error,
+                    // The worker gave up first, and closed the way for the download.
+                    (_, Err(error)) => error,
+                    _ => fetch.cancelled(),
+                };
+                if is_worth_going_on(&error) && partial.is_worth_keeping() {
+                    partial.keep();
+                }
+                return (false, Err(error));
+            }
+        }
+        let path = self.inner.blobs.path(&digest);
+        let placed = tokio::task::spawn_blocking(move || partial.place(&path)).await;
+        match flatten(placed, "store a layer") {
+            Ok(()) => (false, unpacked),
+            Err(error) => (false, Err(error)),
+        }
+    }
+}
+
+/// Whether what came before this failure may be the beginning of what was asked for: it ended early, but was not found
+/// wrong, and the disk had room for it.
+fn is_worth_going_on(error: &ImageError) -> bool {
+    matches!(
+        error,
+        ImageError::Transport { .. }
+            | ImageError::Stalled { .. }
+            | ImageError::Cancelled { .. }
+            | ImageError::Registry {
+                kind: ErrorKind::Unavailable
+                    | ErrorKind::Unauthorized
+                    | ErrorKind::ResourceExhausted,
+                ..
+            }
+    )
 }
 
 fn check_diff_id(staged: Staged, layer: &Wanted) -> Result<Staged> {
@@ -252,232 +385,4 @@ fn unpack_stored(inner: &Inner, layer: &Wanted, progress: &ProgressSink) -> Resu
         },
     };
     check_diff_id(inner.layers.unpack(reader, &object)?, layer)
-}
-
-/// Stores, verifies and unpacks a layer while it arrives.
-fn unpack_arriving(inner: &Inner, layer: &Wanted, pieces: mpsc::Receiver<Piece>) -> Result<Staged> {
-    let object = format!("layer {}", layer.descriptor.digest.short());
-    let mut arriving = Arriving {
-        pieces,
-        current: Bytes::new(),
-        ended: false,
-        writer: inner.blobs.writer(object.as_str())?,
-        object: &object,
-    };
-    let unpacked = inner.layers.unpack(&mut arriving, &object);
-    if let Err(error) = &unpacked
-        && is_own(error)
-    {
-        return unpacked;
-    }
-    // Unpacking may end before the content does, or fail because the content is not what it should be; the
-    // digest is the better answer then.
-    let rest = io::copy(&mut arriving, &mut io::sink());
-    if let Err(error) = rest {
-        return Err(crate::error::unwrap_carried(
-            || format!("store {object}"),
-            error,
-        ));
-    }
-    arriving
-        .writer
-        .commit(Some(&layer.descriptor.digest), Some(layer.descriptor.size))?;
-    check_diff_id(unpacked?, layer)
-}
-
-/// The arriving pieces as a reader that also stores what it hands out.
-struct Arriving<'a> {
-    pieces: mpsc::Receiver<Piece>,
-    current: Bytes,
-    ended: bool,
-    writer: crate::blobs::BlobWriter<'a>,
-    object: &'a str,
-}
-
-impl Read for Arriving<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() && !self.ended {
-            match self.pieces.blocking_recv() {
-                Some(Piece::Data(bytes)) => {
-                    self.writer.write_all(&bytes).map_err(|error| {
-                        carry(ImageError::io(format!("store {}", self.object), error))
-                    })?;
-                    self.current = bytes;
-                }
-                Some(Piece::End) => self.ended = true,
-                None => {
-                    return Err(carry(ImageError::Cancelled {
-                        attempt: format!("fetch {}", self.object),
-                    }));
-                }
-            }
-        }
-        let count = self.current.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.current.split_to(count));
-        Ok(count)
-    }
-}
-
-/// Downloads a layer, taking the connection up again where it broke. The error is `None` when the receiver
-/// has gone.
-async fn download(
-    session: &Session<'_>,
-    layer: &Wanted,
-    sender: &mpsc::Sender<Piece>,
-    progress: &ProgressSink,
-    ending: &CancellationToken,
-) -> std::result::Result<(), Option<ImageError>> {
-    let descriptor = &layer.descriptor;
-    let id = descriptor.digest.short();
-    let cancelled = || ImageError::Cancelled {
-        attempt: format!("fetch layer {id}"),
-    };
-    let mut pace = Pace::new();
-    let mut offset = 0_u64;
-    let mut attempt = 0;
-    loop {
-        let before = offset;
-        let once = download_once(
-            session,
-            descriptor,
-            &mut offset,
-            sender,
-            progress,
-            &mut pace,
-        );
-        let outcome = tokio::select! {
-            outcome = once => outcome,
-            () = ending.cancelled() => return Err(Some(cancelled())),
-        };
-        let error = match outcome {
-            Ok(()) => return Ok(()),
-            Err(None) => return Err(None),
-            Err(Some(error)) => error,
-        };
-        let passing = matches!(
-            error,
-            ImageError::Transport { .. } | ImageError::Stalled { .. }
-        );
-        // What came in between counts: a large layer over a bad line may need many attempts.
-        attempt = if offset > before { 1 } else { attempt + 1 };
-        if !passing || attempt >= session.attempts() {
-            return Err(Some(error));
-        }
-        let wait = backoff(attempt);
-        progress(Progress::Retrying {
-            id: id.clone(),
-            seconds: wait.as_millis().div_ceil(1000).try_into().unwrap_or(1),
-        });
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = ending.cancelled() => return Err(Some(cancelled())),
-        }
-    }
-}
-
-async fn download_once(
-    session: &Session<'_>,
-    descriptor: &Descriptor,
-    offset: &mut u64,
-    sender: &mpsc::Sender<Piece>,
-    progress: &ProgressSink,
-    pace: &mut Pace,
-) -> std::result::Result<(), Option<ImageError>> {
-    let id = descriptor.digest.short();
-    let attempt = || format!("download layer {id} from {}", session.authority());
-    if descriptor.size > 0 && *offset == descriptor.size {
-        return Ok(());
-    }
-    let range = (*offset > 0).then_some((*offset, None));
-    let opened = open_anywhere(session, descriptor, range)
-        .await
-        .map_err(Some)?;
-    let mut body = opened.body;
-    let mut position = opened.start;
-    loop {
-        let frame = match tokio::time::timeout(limits::STALL_TIMEOUT, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(error))) => {
-                return Err(Some(ImageError::Transport {
-                    attempt: attempt(),
-                    source: error.into(),
-                }));
-            }
-            Ok(None) if position == descriptor.size => return Ok(()),
-            Ok(None) => {
-                return Err(Some(ImageError::Transport {
-                    attempt: attempt(),
-                    source: format!(
-                        "the connection ended after {position} of {} bytes",
-                        descriptor.size
-                    )
-                    .into(),
-                }));
-            }
-            Err(_) => {
-                return Err(Some(ImageError::Stalled {
-                    attempt: attempt(),
-                    seconds: limits::STALL_TIMEOUT.as_secs(),
-                }));
-            }
-        };
-        let Ok(mut bytes) = frame.into_data() else {
-            continue;
-        };
-        let end = position + bytes.len() as u64;
-        if end > descriptor.size {
-            return Err(Some(ImageError::Size {
-                object: format!("layer {id}"),
-                expected: descriptor.size,
-                actual: end,
-            }));
-        }
-        // A server that ignores ranges begins anew; what is here already is passed over.
-        let known = offset.saturating_sub(position).min(bytes.len() as u64);
-        let _ = bytes.split_to(usize::try_from(known).unwrap_or(0));
-        position = end;
-        if bytes.is_empty() {
-            continue;
-        }
-        *offset = end;
-        sender.send(Piece::Data(bytes)).await.map_err(|_| None)?;
-        if pace.due(end == descriptor.size) {
-            progress(Progress::Downloading {
-                id: id.clone(),
-                current: end,
-                total: descriptor.size,
-            });
-        }
-    }
-}
-
-/// Opens a layer at the registry, or at one of the places that its descriptor names when the registry does not
-/// have it (layers that may not be distributed).
-async fn open_anywhere(
-    session: &Session<'_>,
-    descriptor: &Descriptor,
-    range: Option<(u64, Option<u64>)>,
-) -> Result<Opened> {
-    let absent = match session.blob(descriptor, range, None).await {
-        Err(
-            error @ ImageError::Registry {
-                kind: ErrorKind::NotFound,
-                ..
-            },
-        ) => error,
-        other => return other,
-    };
-    let mut last = absent;
-    for url in descriptor
-        .urls
-        .iter()
-        .flatten()
-        .take(limits::LAYER_URLS_MAX)
-    {
-        match session.blob(descriptor, range, Some(url)).await {
-            Ok(opened) => return Ok(opened),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

@@ -5,14 +5,18 @@
 //! and unpacked while it arrives; then the layers are fitted in order and everything becomes known at once.
 //!
 //! ```text
-//! network ─pieces─▶ store and hash ─▶ decompress ─chunks─▶ hash and unpack
-//!          (task)        (second thread)                (worker thread)
+//! network ─pieces─▶ store and hash ─file─▶ decompress ─chunks─▶ hash and unpack
+//! (tasks)           (thread)               (thread)            (thread)
 //! ```
 //!
-//! A pull whose caller goes away ends at the next piece, and lets go of what it brought.
+//! A pull whose caller goes away ends at the next piece, and lets go of what it brought. Of a layer that came in part,
+//! what came stays for a while ([`crate::partials`]): the next pull asks for the rest alone.
 
+mod arrival;
+mod download;
 mod layers;
 mod lists;
+mod platforms;
 
 use berth_types::{Digest, ErrorKind, ImageDocument, Platform, Reference};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +37,8 @@ pub struct PullRequest {
     pub platform: Option<Platform>,
     /// Credentials for the registry. Mirrors never see them.
     pub credentials: Option<Credentials>,
+    /// Keep the images of all other platforms as well, and what is attested about them. They are not unpacked.
+    pub all_platforms: bool,
 }
 
 /// What a pull brought.
@@ -168,11 +174,20 @@ impl ImageStore {
             holds,
         )
         .await?;
+        let keeps = if request.all_platforms {
+            self.fetch_others(session, &chosen, progress, cancelled, holds)
+                .await?
+        } else {
+            Vec::new()
+        };
         let store = self.clone();
         let name = reference.clone();
         let target = chosen.target.clone();
         let (id, newer) = flatten(
-            tokio::task::spawn_blocking(move || store.finish(name, chosen, config, document)).await,
+            tokio::task::spawn_blocking(move || {
+                store.finish(name, chosen, config, document, keeps)
+            })
+            .await,
             "store the image",
         )?;
         progress(Progress::Digest(target.digest));
@@ -197,6 +212,7 @@ impl ImageStore {
         chosen: Chosen,
         config: (Descriptor, Vec<u8>),
         document: ImageDocument,
+        mut keeps: Vec<Digest>,
     ) -> Result<(ImageId, bool)> {
         let (config, config_bytes) = config;
         for (digest, bytes) in &chosen.documents {
@@ -210,8 +226,18 @@ impl ImageStore {
         let source = name.name();
         let known = self.inner.records.reference(&name)?;
         let newer = known
+            .as_ref()
             .is_none_or(|known| known.image != id || known.target.digest != chosen.target.digest)
             || self.inner.records.image(&id)?.is_none();
+        // What was asked for once stays for as long as the name means the same.
+        if let Some(known) = known.filter(|known| known.target.digest == chosen.target.digest) {
+            let more: Vec<Digest> = known
+                .keeps
+                .into_iter()
+                .filter(|digest| !keeps.contains(digest))
+                .collect();
+            keeps.extend(more);
+        }
         let mut names = vec![(by_digest, chosen.target.clone())];
         if name.digest().is_none() {
             names.push((name, chosen.target));
@@ -221,7 +247,7 @@ impl ImageStore {
             config,
             document,
             names,
-            keeps: Vec::new(),
+            keeps,
             source: Some(source),
             parent: None,
         }])?;

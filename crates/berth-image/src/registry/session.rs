@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use berth_types::{Digest, ErrorKind};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, PROXY_AUTHORIZATION, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, PROXY_AUTHORIZATION, RANGE,
+    USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -39,6 +40,10 @@ pub(crate) struct Opened {
     pub(crate) body: Incoming,
     /// Offset of its first byte: zero also when a server ignored that less was asked for.
     pub(crate) start: u64,
+    /// Offset behind its last byte.
+    pub(crate) end: u64,
+    /// The server gives parts.
+    pub(crate) ranges: bool,
 }
 
 /// One endpoint, one repository, one user.
@@ -87,6 +92,11 @@ impl<'a> Session<'a> {
     /// How often a request or download is tried.
     pub(crate) fn attempts(&self) -> u32 {
         self.client.settings.download_attempts.max(1)
+    }
+
+    /// The longest silence within a download.
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        self.client.settings.stall_timeout
     }
 
     /// Host and port, for messages.
@@ -191,9 +201,14 @@ impl<'a> Session<'a> {
             kind: ErrorKind::DataCorrupt,
         };
         if response.status() != StatusCode::PARTIAL_CONTENT {
+            let ranges = headers
+                .get(ACCEPT_RANGES)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes"));
             return Ok(Opened {
                 body: response.into_body(),
                 start: 0,
+                end: descriptor.size,
+                ranges,
             });
         }
         let stated = headers
@@ -211,6 +226,8 @@ impl<'a> Session<'a> {
                 Ok(Opened {
                     body: response.into_body(),
                     start,
+                    end: after,
+                    ranges: true,
                 })
             }
             _ => {

@@ -47,6 +47,7 @@ fn pulls_and_removes_until_it_is_killed() {
             reference: Reference::parse(&name).unwrap(),
             platform: None,
             credentials: None,
+            all_platforms: false,
         };
         let pulled = runtime
             .block_on(store.pull(request, berth_image::progress::silent()))
@@ -172,6 +173,7 @@ fn fills_a_small_disk() {
         reference: Reference::parse(&name).unwrap(),
         platform: None,
         credentials: None,
+        all_platforms: false,
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let error = runtime

@@ -227,6 +227,10 @@ pub(crate) struct Answer {
     pub(crate) cut: Option<usize>,
     /// Send the body in small pieces with a pause between them.
     pub(crate) slow: bool,
+    /// Say nothing any more after so many bytes, and keep the connection.
+    pub(crate) stall: Option<usize>,
+    /// Bytes of the body for each second.
+    pub(crate) rate: Option<usize>,
 }
 
 impl Answer {
@@ -314,20 +318,21 @@ fn ordinary(image: &Made, asked: &Asked) -> Answer {
     else {
         return Answer::status(404);
     };
-    let from = asked.headers.get("range").and_then(|range| {
-        range
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse::<usize>()
-            .ok()
+    let range = asked.headers.get("range").and_then(|range| {
+        let (from, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        let last = match last {
+            "" => content.len() - 1,
+            last => last.parse().ok()?,
+        };
+        Some((from.parse::<usize>().ok()?, last))
     });
-    match from {
-        Some(from) => {
-            let mut answer = Answer::ok(&content[from..]);
+    match range {
+        Some((from, last)) => {
+            let mut answer = Answer::ok(&content[from..=last]);
             answer.status = 206;
             answer.header(
                 "Content-Range",
-                &format!("bytes {from}-{}/{}", content.len() - 1, content.len()),
+                &format!("bytes {from}-{last}/{}", content.len()),
             )
         }
         None => Answer::ok(content),
@@ -402,6 +407,21 @@ fn send(mut stream: &TcpStream, answer: &Answer) -> std::io::Result<()> {
         stream.write_all(&answer.body[..cut.min(answer.body.len())])?;
         stream.shutdown(std::net::Shutdown::Both)?;
         return Err(std::io::ErrorKind::ConnectionAborted.into());
+    }
+    if let Some(stall) = answer.stall {
+        stream.write_all(&answer.body[..stall.min(answer.body.len())])?;
+        // Until the other end has had enough.
+        let _ = stream.read(&mut [0]);
+        return Err(std::io::ErrorKind::ConnectionAborted.into());
+    }
+    if let Some(rate) = answer.rate {
+        let started = Instant::now();
+        for (number, piece) in answer.body.chunks(64 << 10).enumerate() {
+            let due = Duration::from_secs_f64((number * (64 << 10)) as f64 / rate as f64);
+            std::thread::sleep(due.saturating_sub(started.elapsed()));
+            stream.write_all(piece)?;
+        }
+        return Ok(());
     }
     if answer.slow {
         for piece in answer.body.chunks(16 << 10) {

@@ -285,7 +285,7 @@ pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
 /// A store in a directory of its own.
 pub(crate) struct Home {
     pub(crate) store: ImageStore,
-    database: Arc<redb::Database>,
+    pub(crate) database: Arc<redb::Database>,
     pub(crate) directory: tempfile::TempDir,
 }
 
@@ -341,6 +341,7 @@ impl Home {
         for place in [
             "blobs/sha256",
             "blobs/ingest",
+            "blobs/partial",
             "layers/overlay",
             "layers/overlay/staging",
             "layers/overlay/trash",

@@ -233,6 +233,8 @@ pub(crate) async fn pull(engine: Arc<Engine>, request: Request) -> Answer {
         reference,
         platform,
         credentials: convert::images::credentials(auth),
+        // Ours alone: Docker's clients have no word for it.
+        all_platforms: request.flag("allPlatforms"),
     };
     let lines = Lines::new();
     let sink = lines.sink();

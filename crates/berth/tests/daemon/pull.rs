@@ -1,12 +1,16 @@
 //! Pulling from a real registry on loopback.
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use berth_testkit::archive::{Dialect, Image, Layer};
 use berth_testkit::registry::Registry;
 use berth_testkit::scratch::Scratch;
 use berth_testkit::terminal::Terminal;
-use berth_testkit::{Client, Daemon, Engine, Settings, images};
+use berth_testkit::{Client, Daemon, Engine, Settings, images, wait};
 
 fn daemon_with_mirror(registry: &Registry) -> Daemon {
     let settings = Settings {
@@ -230,4 +234,143 @@ fn every_tag_of_a_repository_can_be_asked_for() {
         .berth(&format!("pull -a {}/none", registry.host()))
         .exits(1)
         .says("none");
+}
+
+/// A way to a registry that counts the bytes that come over it, and can be made slow.
+struct Way {
+    port: u16,
+    came: Arc<AtomicU64>,
+    slow: Arc<AtomicBool>,
+}
+
+impl Way {
+    fn to(registry: &Registry) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let way = Self {
+            port: listener.local_addr().expect("a port").port(),
+            came: Arc::default(),
+            slow: Arc::default(),
+        };
+        let (came, slow, port) = (way.came.clone(), way.slow.clone(), registry.port());
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else {
+                    continue;
+                };
+                let (from, to) = (near.try_clone(), far.try_clone());
+                let (Ok(mut from), Ok(mut to)) = (from, to) else {
+                    continue;
+                };
+                std::thread::spawn(move || {
+                    drop(std::io::copy(&mut from, &mut to));
+                    drop(to.shutdown(Shutdown::Write));
+                });
+                let (came, slow) = (came.clone(), slow.clone());
+                std::thread::spawn(move || forward(&far, &near, &came, &slow));
+            }
+        });
+        way
+    }
+
+    fn came(&self) -> u64 {
+        self.came.load(Ordering::SeqCst)
+    }
+}
+
+fn forward(mut far: &TcpStream, mut near: &TcpStream, came: &AtomicU64, slow: &AtomicBool) {
+    const RATE: u64 = 16 << 20;
+    let mut buffer = vec![0; 64 << 10];
+    let (start, mut sent) = (Instant::now(), 0);
+    while let Ok(count) = far.read(&mut buffer) {
+        if count == 0 || near.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+        came.fetch_add(count as u64, Ordering::SeqCst);
+        sent += count as u64;
+        if slow.load(Ordering::SeqCst) {
+            let due = Duration::from_secs_f64(sent as f64 / RATE as f64);
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+        }
+    }
+    drop(near.shutdown(Shutdown::Both));
+}
+
+#[test]
+fn a_killed_daemon_goes_on_where_it_was() {
+    const MIB: u64 = 1 << 20;
+    let storage = Scratch::new();
+    let registry = Registry::empty(storage.path());
+    // Nothing that compression could make smaller.
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut noise = Vec::with_capacity(24 << 20);
+    while noise.len() < 24 << 20 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.extend_from_slice(&state.to_le_bytes());
+    }
+    let layer = Layer::new().file("noise", 0o644, noise).finish();
+    let image = Image::new("large/layer:1", &["none"], vec![layer]);
+    registry.push(&image, Dialect::Oci).expect("pushed");
+    let mut daemon = daemon_with_mirror(&registry);
+    let way = Way::to(&registry);
+    let name = format!("127.0.0.1:{}/large/layer:1", way.port);
+
+    way.slow.store(true, Ordering::SeqCst);
+    let mut pull = daemon
+        .command(Client::Berth, &format!("pull {name}"))
+        .into_inner()
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("a client");
+    wait::until("half of it has come", || way.came() > 12 * MIB);
+    daemon.kill();
+    assert!(!pull.wait().expect("the client ends").success());
+    daemon.launch();
+    way.slow.store(false, Ordering::SeqCst);
+    let before = way.came();
+    assert!(before < 24 * MIB, "it was killed too late: {before} bytes");
+    daemon.berth(&format!("pull {name}")).ok();
+    let rest = way.came() - before;
+    assert!(rest < 16 * MIB, "{rest} bytes came again");
+    let id = daemon
+        .berth(&format!("image inspect -f '{{{{.Id}}}}' {name}"))
+        .ok();
+    assert_eq!(id.text(), image.id());
+    let partial = daemon.data_root().join("blobs/partial");
+    assert_eq!(std::fs::read_dir(partial).expect("a directory").count(), 0);
+}
+
+#[test]
+fn the_images_of_all_platforms_are_kept_on_request() {
+    let storage = Scratch::new();
+    let registry = Registry::empty(storage.path());
+    let mut image = images::busybox().expect("the test image");
+    image.name = "many/kept:1".into();
+    let layer = Layer::new().file("other", 0o644, "other").finish();
+    let mut other = Image::new("x:1", &["none"], vec![layer]);
+    other.name = image.name.clone();
+    registry
+        .push_index(&image, &other, &["linux/amd64", "linux/arm64"])
+        .expect("an index");
+    let daemon = daemon_with_mirror(&registry);
+    let name = format!("{}/many/kept:1", registry.host());
+    let blobs = || {
+        let directory = daemon.data_root().join("blobs/sha256");
+        std::fs::read_dir(directory).expect("a directory").count()
+    };
+    let before = blobs();
+    daemon.berth(&format!("pull --all-platforms {name}")).ok();
+    // An index, and for each platform a manifest, a configuration and a layer.
+    assert_eq!(blobs() - before, 7);
+    daemon
+        .berth(&format!("run --rm --network none {name} echo right one"))
+        .ok()
+        .prints("right one");
+    // The same name once more, without the wish: what is kept stays.
+    daemon.berth(&format!("pull {name}")).ok();
+    assert_eq!(blobs() - before, 7);
+    daemon.berth(&format!("rmi {name}")).ok();
+    assert_eq!(blobs(), before, "gone with the name");
 }
