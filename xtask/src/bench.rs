@@ -5,6 +5,7 @@
 //! still does after it has answered is not put on the next one's bill. What each keeps in `/run` is on a tmpfs.
 
 mod engines;
+mod images;
 mod memory;
 mod network;
 mod page;
@@ -44,8 +45,15 @@ struct Options {
     only: Option<String>,
     /// The executable to measure instead of a fresh release build.
     executable: Option<PathBuf>,
-    /// The parts of the measurements of networks, when these are asked for.
-    network: Option<Vec<String>>,
+    /// Measurements of one subject and the parts of them that are wanted, when these are asked for.
+    subject: Option<(Subject, Vec<String>)>,
+}
+
+/// What has measurements of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Images,
+    Network,
 }
 
 impl Options {
@@ -55,22 +63,24 @@ impl Options {
             write: false,
             only: None,
             executable: None,
-            network: None,
+            subject: None,
         };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().with_context(|| format!("{argument} of what?"));
-            match (argument.as_str(), &mut options.network) {
+            match (argument.as_str(), &mut options.subject) {
                 ("--write", _) => options.write = true,
                 ("--rounds", _) => options.rounds = value()?.parse().context("--rounds")?,
                 ("--only", _) => options.only = Some(value()?.clone()),
                 ("--executable", _) => options.executable = Some(value()?.into()),
-                ("network", None) => options.network = Some(Vec::new()),
-                (part, Some(parts)) if !part.starts_with('-') => parts.push(part.to_owned()),
+                ("network", None) => options.subject = Some((Subject::Network, Vec::new())),
+                ("images", None) => options.subject = Some((Subject::Images, Vec::new())),
+                (part, Some((_, parts))) if !part.starts_with('-') => parts.push(part.to_owned()),
                 _ => bail!(
                     "bench takes --write, --rounds N, --only berth,docker,podman and --executable FILE; \
-                     and `network`, with {} or without for all",
-                    network::names().join(", ")
+                     and `network` with {} or `images` with {}, or without for all",
+                    network::names().join(", "),
+                    images::names().join(", ")
                 ),
             }
         }
@@ -106,8 +116,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     scratch::sweep();
     berth_testkit::network::sweep();
     deps::for_bench()?;
-    match &options.network {
-        Some(parts) => network::run(&options, parts),
+    match &options.subject {
+        Some((Subject::Network, parts)) => network::run(&options, parts),
+        Some((Subject::Images, parts)) => images::run(&options, parts),
         None => run_without_network(&options),
     }
 }
@@ -321,8 +332,11 @@ mod tests {
             Options::parse(&words)
         };
         let options = parse("network traffic ports --rounds 3 --write").unwrap();
-        assert_eq!(options.network.unwrap(), ["traffic", "ports"]);
+        let (subject, parts) = options.subject.unwrap();
+        assert_eq!((subject, parts.len()), (Subject::Network, 2));
         assert!(options.write && options.rounds == 3 && options.only.is_none());
+        let options = parse("images memory").unwrap();
+        assert_eq!(options.subject.unwrap().0, Subject::Images);
         let options = parse("--only berth,docker").unwrap();
         assert!(options.wants("docker") && !options.wants("podman"));
         for wrong in ["traffic", "--rounds 0", "--rounds", "network --fast"] {

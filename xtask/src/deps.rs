@@ -34,7 +34,12 @@ const TEST: &[Need] = &[
     ("wrk", &["wrk"]),
 ];
 
-const BENCH: &[Need] = &[("crun", &["crun"]), ("iperf3", &["iperf3"])];
+const BENCH: &[Need] = &[
+    ("crun", &["crun"]),
+    ("iperf3", &["iperf3"]),
+    ("mkfs.ext4", &["e2fsprogs"]),
+    ("zstd", &["zstd"]),
+];
 
 const VM: &[Need] = &[
     ("qemu-system-x86_64", &["qemu-system-x86"]),

@@ -11,6 +11,7 @@
 //! - A missing requirement is a failure that names it ([`needs`]), never a silent skip.
 
 pub mod archive;
+pub mod bulk;
 pub mod cgroup;
 pub mod command;
 pub mod daemon;

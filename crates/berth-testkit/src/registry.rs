@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::archive::{Dialect, Image, digest};
+use crate::bulk::Bulk;
 use crate::{http, images, needs, wait};
 
 /// How often another port is tried when somebody took the chosen one.
@@ -20,6 +21,7 @@ const PORT_ATTEMPTS: usize = 5;
 pub struct Registry {
     port: u16,
     child: Child,
+    storage: PathBuf,
 }
 
 impl Registry {
@@ -55,6 +57,25 @@ impl Registry {
             Ok(registry) => registry,
             Err(error) => panic!("{error:#}"),
         }
+    }
+
+    /// With images for measurements, its storage shared with later runs. Errors as values.
+    pub fn serve_bulk(images: &[Bulk]) -> Result<Self> {
+        let registry = Self::start(&images::cache()?.join("bulk-registry"), None)?;
+        for image in images {
+            image.ensure(&registry)?;
+        }
+        Ok(registry)
+    }
+
+    /// As [`Registry::empty`], with errors as values.
+    pub fn serve_empty(directory: &Path) -> Result<Self> {
+        Self::start(directory, None)
+    }
+
+    /// Where it keeps its content.
+    pub fn storage(&self) -> &Path {
+        &self.storage
     }
 
     /// The port on 127.0.0.1.
@@ -156,6 +177,14 @@ impl Registry {
         Ok(())
     }
 
+    /// Whether there is an image of this name, whichever it is.
+    pub fn holds(&self, name: &str) -> Result<bool> {
+        let (name, tag) = split(name);
+        let target = format!("/v2/{name}/manifests/{tag}");
+        let accept = [("Accept", Dialect::Docker.manifest())];
+        Ok(self.send("HEAD", &target, &accept, b"")?.status == 200)
+    }
+
     fn has(&self, name: &str, tag: &str, wanted: &str) -> Result<bool> {
         let target = format!("/v2/{name}/manifests/{tag}");
         let accept = [("Accept", Dialect::Docker.manifest())];
@@ -220,7 +249,11 @@ impl Registry {
             .with_context(|| format!("start {}", program.display()))?;
         // Read once at start; the file is ours to remove as soon as the server answers, and it is
         // removed with the storage's directory when the server never does.
-        let registry = Self { port, child };
+        let registry = Self {
+            port,
+            child,
+            storage: storage.to_owned(),
+        };
         wait::within(Duration::from_secs(5), || http::loopback(port).ok());
         drop(fs::remove_file(&config));
         Ok(registry)

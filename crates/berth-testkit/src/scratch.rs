@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::leak::Scope;
 
@@ -13,6 +13,13 @@ const PREFIX: &str = "bt";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 static VOLATILE: OnceLock<PathBuf> = OnceLock::new();
+
+static PLACE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// From now on, new directories are made in `place`; `None` is where they always are. What is swept is always that.
+pub fn make_in(place: Option<&Path>) {
+    *PLACE.lock().unwrap_or_else(PoisonError::into_inner) = place.map(Path::to_owned);
+}
 
 /// From now on, `run` beneath each new directory leads into `place`: a tmpfs, as `/run` is where systemd runs.
 ///
@@ -34,7 +41,10 @@ impl Scratch {
     #[track_caller]
     pub fn new() -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = base().join(format!("{PREFIX}{}-{number}", std::process::id()));
+        let place = PLACE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let path = place
+            .unwrap_or_else(base)
+            .join(format!("{PREFIX}{}-{number}", std::process::id()));
         if let Err(error) = fs::create_dir_all(&path) {
             panic!("create {}: {error}", path.display());
         }

@@ -5,6 +5,8 @@ use std::fs;
 /// What the numbers of a row are.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Unit {
+    /// Seconds.
+    Seconds,
     /// Thousandths of a second.
     Milliseconds,
     /// Millionths of a second.
@@ -101,6 +103,7 @@ pub(super) fn number(value: f64, unit: Unit) -> String {
         _ => 1,
     };
     let unit = match unit {
+        Unit::Seconds => "s",
         Unit::Milliseconds => "ms",
         Unit::Microseconds => "µs",
         Unit::Mebibytes => "MiB",
