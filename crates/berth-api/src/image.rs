@@ -1,6 +1,6 @@
 //! Images as lists tell of them.
 
-use crate::image_inspect::OciDescriptor;
+use crate::image_inspect::{ImageManifestSummary, OciDescriptor};
 use std::collections::BTreeMap;
 
 wire! {
@@ -14,6 +14,8 @@ wire! {
         labels: Option<BTreeMap<String, String>> = "Labels";
         parent_id: String = "ParentId";
         descriptor: Option<OciDescriptor> = "Descriptor" omitempty;
+        /// Since API 1.47, when asked for.
+        manifests: Vec<ImageManifestSummary> = "Manifests" omitempty;
         repo_digests: Vec<String> = "RepoDigests";
         repo_tags: Vec<String> = "RepoTags";
         /// Bytes; -1 when not computed.

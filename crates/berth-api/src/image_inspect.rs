@@ -29,7 +29,49 @@ wire! {
         root_fs: RootFs = "RootFS";
         metadata: ImageMetadata = "Metadata";
         descriptor: Option<OciDescriptor> = "Descriptor" omitempty;
+        /// Since API 1.48, when asked for.
+        manifests: Vec<ImageManifestSummary> = "Manifests" omitempty;
         config: Option<ImageConfig> = "Config";
+    }
+
+    /// One manifest behind a name.
+    pub struct ImageManifestSummary {
+        id: String = "ID";
+        descriptor: OciDescriptor = "Descriptor";
+        /// Everything it leads to is here.
+        available: bool = "Available";
+        size: ImageManifestSize = "Size";
+        /// `image`, `attestation` or `unknown`.
+        kind: String = "Kind";
+        image_data: Option<ImageManifestImage> = "ImageData" omitempty;
+        attestation_data: Option<ImageManifestAttestation> = "AttestationData" omitempty;
+    }
+
+    /// Bytes of a manifest and what it leads to.
+    pub struct ImageManifestSize {
+        /// As fetched and unpacked.
+        total: i64 = "Total";
+        /// As fetched.
+        content: i64 = "Content";
+    }
+
+    /// What is known of a manifest that is an image.
+    pub struct ImageManifestImage {
+        platform: OciPlatform = "Platform";
+        /// Ids of the containers that use it.
+        containers: Vec<String> = "Containers";
+        size: ImageManifestUnpacked = "Size";
+    }
+
+    /// Bytes of an unpacked image.
+    pub struct ImageManifestUnpacked {
+        unpacked: i64 = "Unpacked";
+    }
+
+    /// What is known of an attestation.
+    pub struct ImageManifestAttestation {
+        /// Digest of the manifest that it is about.
+        of: String = "For";
     }
 
     /// What an image asks of a container made of it.

@@ -72,7 +72,8 @@ pub use host_config::{
 };
 pub use image::{ImageDeleteResponseItem, ImageHistoryItem, ImagePruneReport, ImageSummary};
 pub use image_inspect::{
-    ImageConfig, ImageInspect, ImageMetadata, OciDescriptor, OciPlatform, RootFs,
+    ImageConfig, ImageInspect, ImageManifestAttestation, ImageManifestImage, ImageManifestSize,
+    ImageManifestSummary, ImageManifestUnpacked, ImageMetadata, OciDescriptor, OciPlatform, RootFs,
 };
 pub use image_why::{ImageWhy, WhyFile, WhyHidden, WhyPackage, WhyPrivileged, WhyStep};
 pub use mount::{

@@ -167,8 +167,8 @@ fn every_published_property_is_known_with_its_type() {
         "NetworkSettings" api::NetworkSettings, missing [];
         "PortBinding" api::PortBinding, missing [];
         "DriverData" api::DriverData, missing [];
-        "ImageInspect" api::ImageInspect, missing ["Identity", "Manifests"];
-        "ImageSummary" api::ImageSummary, missing ["Manifests"];
+        "ImageInspect" api::ImageInspect, missing ["Identity"];
+        "ImageSummary" api::ImageSummary, missing [];
         "ImageHistoryResponseItem" api::ImageHistoryItem, missing [];
         "ImageDeleteResponseItem" api::ImageDeleteResponseItem, missing [];
         "AuthConfig" api::AuthConfig, missing [];

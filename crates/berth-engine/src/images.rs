@@ -19,8 +19,8 @@ pub use berth_image::save::Save;
 pub use berth_image::why::{Cost, Why};
 pub use berth_image::{
     Change, ChangeKind, Credentials, HistoryStep, ImageError, ImageFilters, ImageSummary,
-    ImageView, ListRequest, LoadedImage, Progress, ProgressSink, PullRequest, Pulled, Removal,
-    RemoveRequest,
+    ImageView, ListRequest, LoadedImage, ManifestKind, ManifestView, Progress, ProgressSink,
+    PullRequest, Pulled, Removal, RemoveRequest,
 };
 
 /// What is asked of an import.
@@ -140,6 +140,25 @@ impl Images {
     pub async fn inspect(&self, reference: &str) -> Result<ImageView, EngineError> {
         let reference = reference.to_owned();
         self.block(move |store| store.inspect(&reference)).await
+    }
+
+    /// The manifests behind a name: platforms, attestations.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn manifests(&self, reference: &str) -> Result<Vec<ManifestView>, EngineError> {
+        let reference = reference.to_owned();
+        self.block(move |store| store.manifests(&reference)).await
+    }
+
+    /// The containers that hold an image.
+    #[must_use]
+    pub fn containers_of(&self, image: &berth_types::Digest) -> Vec<String> {
+        uses(&self.index)
+            .into_iter()
+            .filter(|used| used.image == *image)
+            .map(|used| used.container)
+            .collect()
     }
 
     /// How an image was made.

@@ -7,7 +7,7 @@
 //! been cut, and is forgotten ([`crate::records`]). An image is there whole or not at all in either case.
 //!
 //! Owns: the one thread that writes to disk later, which lives only while there is something to write. See
-//! `docs/decisions/0010-pulls-settle-later.md`.
+//! `docs/decisions/0013-pulls-settle-later.md`.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;

@@ -22,6 +22,8 @@ pub struct ImageListOptions {
     pub all: bool,
     /// Also the size shared with other images.
     pub shared_size: bool,
+    /// Also the manifests behind each name.
+    pub manifests: bool,
     /// Only those that match.
     pub filters: Filters,
 }
@@ -101,7 +103,8 @@ impl Client {
         let mut query = Query::new();
         query
             .add_flag("all", options.all)
-            .add_flag("shared-size", options.shared_size);
+            .add_flag("shared-size", options.shared_size)
+            .add_flag("manifests", options.manifests);
         add_filters(&mut query, &options.filters);
         self.json(Call::get("/images/json", &query)).await
     }

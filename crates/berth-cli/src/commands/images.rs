@@ -6,7 +6,7 @@ use berth_api::{ImageListOptions, ImageSummary};
 use berth_types::size;
 use berth_types::timestamp::Timestamp;
 
-use super::{Arity, Spec};
+use super::{Arity, Spec, images_tree};
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
 use crate::options::filter;
@@ -66,9 +66,7 @@ const NONE: &str = "<none>";
 
 fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     if parsed.switch("tree") {
-        return Err(Failure::new(
-            "list images as a tree: images with several platforms are not available in this version",
-        ));
+        return tree(session, parsed);
     }
     let (quiet, digests) = (parsed.switch("quiet"), parsed.switch("digests"));
     let configured = &session.config()?.images_format;
@@ -91,6 +89,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
     let options = ImageListOptions {
         all: parsed.switch("all"),
         shared_size: false,
+        manifests: false,
         filters,
     };
     session.block_on(async {
@@ -106,6 +105,38 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
             .flat_map(|image| rows(image, whole, with_digests))
             .collect();
         session::print(&format.render(&COLUMNS, rows)?)
+    })
+}
+
+/// Images with the manifests behind their names below them.
+fn tree(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
+    for (flag, given) in [
+        ("--quiet", parsed.switch("quiet")),
+        ("--digests", parsed.switch("digests")),
+        ("--no-trunc", parsed.switch("no-trunc")),
+        ("--format", !parsed.text("format").is_empty()),
+    ] {
+        if given {
+            return Err(Failure::new(format!("{flag} is not supported with --tree")));
+        }
+    }
+    let mut filters = filter::all(&parsed.list("filter"));
+    if let Some(name) = parsed.operands.first() {
+        filters.add("reference", name.as_str());
+    }
+    let options = ImageListOptions {
+        all: parsed.switch("all"),
+        shared_size: false,
+        manifests: true,
+        filters,
+    };
+    session.block_on(async {
+        let client = session.client()?;
+        let images = client
+            .image_list(&options)
+            .await
+            .map_err(|error| session.failure(error))?;
+        session::print(&images_tree::render(&images))
     })
 }
 

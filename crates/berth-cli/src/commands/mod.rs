@@ -18,6 +18,7 @@ mod export;
 mod history;
 mod image_why;
 mod images;
+mod images_tree;
 mod import;
 mod info;
 mod inspect;

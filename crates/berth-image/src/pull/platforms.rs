@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 
 use berth_types::Digest;
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -15,22 +14,10 @@ use super::Chosen;
 use crate::documents::{Descriptor, media, parse_json};
 use crate::error::{ImageError, Result};
 use crate::limits;
+use crate::manifests::Leads;
 use crate::progress::{Progress, ProgressSink};
 use crate::registry::Session;
 use crate::store::{Holds, ImageStore};
-
-/// What any manifest or index leads to.
-#[derive(Deserialize)]
-struct Leads {
-    #[serde(default)]
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    blobs: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
 
 impl ImageStore {
     /// Fetches what the name leads to beyond the image that was chosen; gives the digests of all of it.

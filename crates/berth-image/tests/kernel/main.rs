@@ -9,6 +9,7 @@ mod assemble;
 mod bombs;
 mod check;
 mod crash;
+mod formats;
 mod hostile;
 mod interop;
 mod load;

@@ -3,10 +3,14 @@
 use super::{none_if_empty, signed, sorted};
 use berth_api::{
     ApiVersion, AuthConfig, DriverData, EmptyObject, HealthConfig, ImageConfig,
-    ImageDeleteResponseItem, ImageHistoryItem, ImageInspect, ImageMetadata, ImageSummary,
-    JsonMessage, ProgressDetail, RootFs, StrSlice,
+    ImageDeleteResponseItem, ImageHistoryItem, ImageInspect, ImageManifestAttestation,
+    ImageManifestImage, ImageManifestSize, ImageManifestSummary, ImageManifestUnpacked,
+    ImageMetadata, ImageSummary, JsonMessage, OciDescriptor, OciPlatform, ProgressDetail, RootFs,
+    StrSlice,
 };
-use berth_engine::images::{self, Credentials, HistoryStep, ImageView, Progress, Removal};
+use berth_engine::images::{
+    self, Credentials, HistoryStep, ImageView, ManifestKind, ManifestView, Progress, Removal,
+};
 use berth_types::{ImageConfig as ImageSettings, Timestamp, size};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,6 +38,7 @@ pub(crate) fn summary(
             .map(|parent| parent.to_string())
             .unwrap_or_default(),
         descriptor: None,
+        manifests: Vec::new(),
         repo_digests,
         repo_tags,
         shared_size: image.shared_size.map_or(-1, signed),
@@ -99,7 +104,65 @@ pub(crate) fn inspect(image: ImageView, version: ApiVersion) -> ImageInspect {
                 .map_or_else(never, |moment| moment.to_string()),
         },
         descriptor: None,
+        manifests: Vec::new(),
         config: Some(config(image.document.config, version)),
+    }
+}
+
+/// A manifest behind a name; `containers` use the image that it is.
+pub(crate) fn manifest(view: ManifestView, containers: Vec<String>) -> ImageManifestSummary {
+    let descriptor = view.descriptor;
+    let platform = |os: String, architecture: String, variant: String| OciPlatform {
+        architecture,
+        os,
+        variant,
+        ..OciPlatform::default()
+    };
+    let unpacked = match &view.kind {
+        ManifestKind::Image { unpacked, .. } => unpacked.map_or(0, |(_, size)| size),
+        _ => 0,
+    };
+    let (kind, image_data, attestation_data) = match view.kind {
+        ManifestKind::Image { platform: own, .. } => {
+            let data = ImageManifestImage {
+                platform: platform(own.os, own.architecture, own.variant),
+                containers,
+                size: ImageManifestUnpacked {
+                    unpacked: signed(unpacked),
+                },
+            };
+            ("image", Some(data), None)
+        }
+        ManifestKind::Attestation { of } => {
+            ("attestation", None, Some(ImageManifestAttestation { of }))
+        }
+        ManifestKind::Unknown => ("unknown", None, None),
+    };
+    ImageManifestSummary {
+        id: descriptor.digest.to_string(),
+        descriptor: OciDescriptor {
+            media_type: descriptor.media_type,
+            digest: descriptor.digest.to_string(),
+            size: signed(descriptor.size),
+            urls: descriptor.urls.unwrap_or_default(),
+            annotations: descriptor
+                .annotations
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            platform: descriptor
+                .platform
+                .map(|stated| platform(stated.os, stated.architecture, stated.variant)),
+            ..OciDescriptor::default()
+        },
+        available: view.available,
+        size: ImageManifestSize {
+            total: signed(view.content + unpacked),
+            content: signed(view.content),
+        },
+        kind: kind.to_owned(),
+        image_data,
+        attestation_data,
     }
 }
 

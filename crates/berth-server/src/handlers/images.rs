@@ -7,10 +7,12 @@ use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::request::{Request, cut};
 use berth_api::{
-    AuthConfig, ImageDeleteResponseItem, ImageHistoryItem, ImagePruneReport, ImageSummary,
-    JsonMessage,
+    AuthConfig, ImageDeleteResponseItem, ImageHistoryItem, ImageManifestSummary, ImagePruneReport,
+    ImageSummary, JsonMessage,
 };
-use berth_engine::images::{ImageFilters, ImportImage, ListRequest, PullRequest, RemoveRequest};
+use berth_engine::images::{
+    ImageFilters, ImportImage, ListRequest, ManifestKind, PullRequest, RemoveRequest,
+};
 use berth_engine::{Engine, EngineError};
 use berth_types::{Digest, Platform, Reference};
 use http::StatusCode;
@@ -46,15 +48,25 @@ pub(super) async fn summaries(
     };
     let holders = engine.images.holders();
     let images = engine.images.list(list).await?;
-    Ok(images
-        .into_iter()
-        .map(|image| {
-            let containers = holders
-                .get(&image.id)
-                .map_or(0, |count| i64::try_from(*count).unwrap_or(i64::MAX));
-            convert::images::summary(image, containers, request.version)
-        })
-        .collect())
+    let with_manifests = request.version.at_least(47) && request.flag("manifests");
+    let mut summaries = Vec::with_capacity(images.len());
+    for image in images {
+        let containers = holders
+            .get(&image.id)
+            .map_or(0, |count| i64::try_from(*count).unwrap_or(i64::MAX));
+        let id = image.id.to_string();
+        let mut summary = convert::images::summary(image, containers, request.version);
+        if with_manifests {
+            let name = summary.repo_tags.first().or(summary.repo_digests.first());
+            let name = name
+                .filter(|name| !name.starts_with("<none>"))
+                .unwrap_or(&id);
+            // An image that goes in between is listed as it was.
+            summary.manifests = manifests(engine, name).await.unwrap_or_default();
+        }
+        summaries.push(summary);
+    }
+    Ok(summaries)
 }
 
 /// A platform as JSON, the way OCI documents have it.
@@ -118,10 +130,27 @@ pub(crate) async fn inspect(engine: Arc<Engine>, request: Request) -> Answer {
     }
     let image = engine.images.inspect(&request.name).await?;
     check_platform(&request.name, &image.document, platform.as_ref())?;
-    Ok(Reply::json(
-        StatusCode::OK,
-        &convert::images::inspect(image, request.version),
-    ))
+    let mut inspected = convert::images::inspect(image, request.version);
+    if request.version.at_least(48) && request.flag("manifests") {
+        inspected.manifests = manifests(&engine, &request.name).await?;
+    }
+    Ok(Reply::json(StatusCode::OK, &inspected))
+}
+
+/// The manifests behind a name, with who uses the images among them.
+async fn manifests(engine: &Engine, name: &str) -> Result<Vec<ImageManifestSummary>, Failure> {
+    let found = engine.images.manifests(name).await?;
+    let summaries = found.into_iter().map(|manifest| {
+        let containers = match &manifest.kind {
+            ManifestKind::Image {
+                unpacked: Some((id, _)),
+                ..
+            } => engine.images.containers_of(id),
+            _ => Vec::new(),
+        };
+        convert::images::manifest(manifest, containers)
+    });
+    Ok(summaries.collect())
 }
 
 pub(crate) async fn history(engine: Arc<Engine>, request: Request) -> Answer {

@@ -368,6 +368,20 @@ fn the_images_of_all_platforms_are_kept_on_request() {
         .berth(&format!("run --rm --network none {name} echo right one"))
         .ok()
         .prints("right one");
+    let shown = daemon.berth("images --tree").ok();
+    for platform in ["├─ linux/amd64", "└─ linux/arm64"] {
+        assert!(shown.stdout.contains(platform), "{shown}");
+    }
+    assert!(!shown.stdout.contains("not here"), "{shown}");
+    let path = format!("/images/{name}/json?manifests=1");
+    let inspected = daemon.api("GET", &path, None).expect(200).json();
+    let manifests = inspected["Manifests"].as_array().expect("manifests");
+    assert!(
+        manifests
+            .iter()
+            .all(|one| one["Kind"] == "image" && one["Available"] == true)
+    );
+    assert_eq!(manifests.len(), 2);
     // The same name once more, without the wish: what is kept stays.
     daemon.berth(&format!("pull {name}")).ok();
     assert_eq!(blobs() - before, 7);

@@ -1,0 +1,303 @@
+//! Everything that a registry may have behind a name: platforms, layers of every kind, what is no image.
+
+use berth_image::documents::media;
+use berth_image::{ManifestKind, PullRequest, digest_of};
+use berth_types::{ErrorKind, Platform};
+use serde_json::json;
+
+use crate::pull::{image, noise, pull, refused, request};
+use crate::registry::{Answer, Fake};
+use crate::support::{Home, Layer, Made, Tar, chain, descriptor};
+
+#[test]
+fn an_index_gives_the_platform_that_was_asked_for() {
+    let layer = image().layers[0].clone();
+    let images: Vec<Made> = ["amd64", "arm64"]
+        .iter()
+        .map(|architecture| {
+            Made::for_platform(std::slice::from_ref(&layer), architecture, json!({}))
+        })
+        .collect();
+    let entries: Vec<serde_json::Value> = images
+        .iter()
+        .zip(["amd64", "arm64"])
+        .map(|(image, architecture)| {
+            let mut entry = descriptor(media::OCI_MANIFEST, &image.manifest);
+            entry["platform"] = json!({"os": "linux", "architecture": architecture});
+            entry
+        })
+        .collect();
+    let index = serde_json::to_vec(
+        &json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": entries}),
+    )
+    .unwrap();
+    let served = (images.clone(), index.clone());
+    let registry = Fake::start(move |asked| {
+        let (images, index) = &served;
+        let last = asked.path.rsplit('/').next().unwrap_or_default();
+        if last == "1" {
+            return Answer::ok(index).header("Content-Type", media::OCI_INDEX);
+        }
+        let digest = last.parse().unwrap();
+        let found = images.iter().find_map(|image| image.blobs.get(&digest));
+        found.map_or(Answer::status(404), |bytes| Answer::ok(bytes))
+    });
+    let name = format!("{}/a/b:1", registry.address);
+    let home = Home::new();
+    for (platform, expected) in [("linux/arm64", 1), ("linux/amd64", 0)] {
+        let request = PullRequest {
+            platform: Some(Platform::parse(platform).unwrap()),
+            ..request(&name)
+        };
+        let (pulled, _) = pull(&home, request)
+            .map_err(|error| panic!("{}", chain(&error)))
+            .unwrap();
+        assert_eq!(pulled.id, images[expected].id());
+        assert_eq!(pulled.digest, digest_of(&index));
+    }
+    let request = PullRequest {
+        platform: Some(Platform::parse("linux/s390x").unwrap()),
+        ..request(&name)
+    };
+    let error = pull(&home, request).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("no matching manifest for linux/s390x"),
+        "{error}"
+    );
+}
+
+/// Zstandard in several frames, with skippable ones before, between and after them, as zstd:chunked has it.
+fn chunked(tar: Vec<u8>) -> Layer {
+    let skippable = |content: &[u8]| {
+        let mut frame = 0x184d_2a50_u32.to_le_bytes().to_vec();
+        frame.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
+        frame.extend(content);
+        frame
+    };
+    let mut bytes = skippable(b"in front");
+    for part in tar.chunks(100_000) {
+        bytes.extend(crate::support::zstandard(part));
+        bytes.extend(skippable(b"between"));
+    }
+    bytes.extend(skippable(&vec![b'{'; 5000]));
+    Layer {
+        bytes,
+        diff_id: digest_of(&tar),
+    }
+}
+
+#[test]
+fn layers_of_every_kind_are_taken() {
+    let file = |name: &str| {
+        let mut tar = Tar::default();
+        tar.file(name, &noise(250_000, 3));
+        tar.end()
+    };
+    let mut changed = Tar::default();
+    changed.raw(b"z", &crate::support::Head::default(), b"last");
+    let image = Made::new(&[
+        Layer::plain(Vec::new()),
+        Layer::gzip(Vec::new()),
+        Layer::plain(Tar::default().end()),
+        Layer::gzip(Tar::default().end()),
+        Layer::zstd(Tar::default().end()),
+        chunked(file("chunked")),
+        Layer::plain(file("plain")),
+        Layer::gzip(file("gzip")),
+        // Without the blocks at the end, as some builders write it.
+        Layer::gzip(changed.unfinished()),
+    ]);
+    let registry = Fake::image(&image, |_, answer| answer);
+    let home = Home::new();
+    let (pulled, _) = pull(&home, request(&format!("{}/a/b:1", registry.address)))
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+    let names: Vec<String> = home.tree(&pulled.id).into_keys().collect();
+    assert_eq!(names, ["/", "/chunked", "/gzip", "/plain", "/z"]);
+    // One byte of a part that no decompression looks at still counts.
+    let digest = digest_of(&image.layers[5].bytes).to_string();
+    let registry = Fake::image(&image, move |asked, mut answer| {
+        if asked.path.ends_with(&digest) {
+            *answer.body.last_mut().unwrap() ^= 1;
+        }
+        answer
+    });
+    let error = refused(&Home::new(), &format!("{}/a/b:1", registry.address));
+    assert!(
+        chain(&error).contains("does not match its digest"),
+        "{}",
+        chain(&error)
+    );
+}
+
+/// The image with its manifest changed.
+fn with_manifest(image: &Made, change: impl FnOnce(&mut serde_json::Value)) -> Made {
+    let mut image = image.clone();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    change(&mut manifest);
+    image.manifest = serde_json::to_vec(&manifest).unwrap();
+    image
+        .blobs
+        .insert(digest_of(&image.manifest), image.manifest.clone());
+    image
+}
+
+#[test]
+fn layers_may_be_elsewhere() {
+    let plain = image();
+    let layer = digest_of(&plain.layers[0].bytes).to_string();
+    let elsewhere = Fake::image(&plain, |asked, answer| {
+        assert!(!asked.headers.contains_key("authorization"), "{asked:?}");
+        match asked.path.as_str() {
+            "/nothing" => Answer::status(404),
+            _ => answer,
+        }
+    });
+    let urls = json!([
+        "ftp://nowhere",
+        format!("http://{}/nothing", elsewhere.address),
+        format!("http://{}/v2/x/blobs/{layer}", elsewhere.address),
+    ]);
+    let foreign = with_manifest(&plain, |manifest| {
+        manifest["layers"][0]["urls"] = urls;
+        manifest["layers"][0]["mediaType"] =
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".into();
+    });
+    let registry = Fake::image(&foreign, move |asked, answer| {
+        if asked.path.ends_with(&layer) {
+            return Answer::status(404);
+        }
+        answer
+    });
+    let home = Home::new();
+    let (pulled, _) = pull(&home, request(&format!("{}/a/b:1", registry.address)))
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+    assert_eq!(pulled.id, foreign.id());
+}
+
+#[test]
+fn what_is_no_image_is_refused_by_name() {
+    for (expected, pointer, media_type) in [
+        (
+            "artifact",
+            "/config/mediaType",
+            "application/vnd.cncf.helm.config.v1+json",
+        ),
+        (
+            "artifact",
+            "/config/mediaType",
+            "application/vnd.oci.empty.v1+json",
+        ),
+        (
+            "artifact",
+            "/layers/0/mediaType",
+            "application/vnd.in-toto+json",
+        ),
+        (
+            "encrypted",
+            "/layers/0/mediaType",
+            "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+        ),
+    ] {
+        let odd = with_manifest(&image(), |manifest| {
+            *manifest.pointer_mut(pointer).unwrap() = media_type.into();
+        });
+        let registry = Fake::image(&odd, |_, answer| answer);
+        let error = refused(&Home::new(), &format!("{}/a/b:1", registry.address));
+        assert!(chain(&error).contains(expected), "{}", chain(&error));
+        assert_eq!(error.kind(), ErrorKind::NotImplemented);
+    }
+}
+
+#[test]
+fn everything_behind_a_name_is_kept_on_request() {
+    let layer = image().layers[0].clone();
+    let own = Made::for_platform(std::slice::from_ref(&layer), "amd64", json!({}));
+    let mut tar = Tar::default();
+    tar.file("other", b"other");
+    let other = Made::for_platform(&[Layer::gzip(tar.end())], "arm64", json!({}));
+    // What BuildKit attests: an image by its configuration, a document by its layer.
+    let statement = Layer::plain(b"{\"_type\":\"https://in-toto.io/Statement/v0.1\"}".to_vec());
+    let attestation = with_manifest(
+        &Made::for_platform(&[statement], "unknown", json!({})),
+        |manifest| manifest["layers"][0]["mediaType"] = "application/vnd.in-toto+json".into(),
+    );
+    let entry = |image: &Made, architecture: &str| {
+        let mut entry = descriptor(media::OCI_MANIFEST, &image.manifest);
+        entry["platform"] = json!({
+            "os": if architecture == "unknown" { "unknown" } else { "linux" },
+            "architecture": architecture,
+        });
+        entry
+    };
+    let mut attested = entry(&attestation, "unknown");
+    attested["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let index = serde_json::to_vec(&json!({
+        "schemaVersion": 2, "mediaType": media::OCI_INDEX,
+        // In front, so that whoever takes the first is found out.
+        "manifests": [attested, entry(&other, "arm64"), entry(&own, "amd64")],
+    }))
+    .unwrap();
+    let served: Vec<Made> = vec![own.clone(), other.clone(), attestation.clone()];
+    let document = index.clone();
+    let registry = Fake::start(move |asked| {
+        let last = asked.path.rsplit('/').next().unwrap_or_default();
+        if last == "1" {
+            return Answer::ok(&document).header("Content-Type", media::OCI_INDEX);
+        }
+        let digest = last.parse().unwrap();
+        let found = served.iter().find_map(|image| image.blobs.get(&digest));
+        found.map_or(Answer::status(404), |bytes| Answer::ok(bytes))
+    });
+    let name = format!("{}/a/b:1", registry.address);
+    let home = Home::new();
+    let (pulled, _) = pull(&home, request(&name)).unwrap();
+    assert_eq!(pulled.id, own.id());
+    assert_eq!(home.store.blobs().list().unwrap().len(), 4);
+    let (pulled, _) = pull(
+        &home,
+        PullRequest {
+            all_platforms: true,
+            ..request(&name)
+        },
+    )
+    .map_err(|error| panic!("{}", chain(&error)))
+    .unwrap();
+    assert_eq!(pulled.id, own.id());
+    let everything = || {
+        let blobs = home.store.blobs();
+        for image in [&own, &other, &attestation] {
+            for bytes in [&image.manifest, &image.config, &image.layers[0].bytes] {
+                assert!(blobs.read(&digest_of(bytes), 1 << 30).unwrap().is_some());
+            }
+        }
+        assert_eq!(blobs.list().unwrap().len(), 10);
+    };
+    everything();
+    let shown = home.store.manifests(&name).unwrap();
+    assert!(shown.iter().all(|manifest| manifest.available));
+    assert!(matches!(shown[0].kind, ManifestKind::Attestation { .. }));
+    let platform = |at: usize| match &shown[at].kind {
+        ManifestKind::Image { platform, unpacked } => (platform.to_string(), unpacked.is_some()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(platform(1), ("linux/arm64/v8".to_owned(), false));
+    assert_eq!(platform(2), ("linux/amd64".to_owned(), true));
+    // Asked for once, it stays; another platform needs nothing from the registry but what the name stands for.
+    pull(&home, request(&name)).unwrap();
+    everything();
+    let before = registry.log.lock().unwrap().len();
+    let (foreign, _) = pull(
+        &home,
+        PullRequest {
+            platform: Some(Platform::parse("linux/arm64").unwrap()),
+            ..request(&name)
+        },
+    )
+    .unwrap();
+    assert_eq!(foreign.id, other.id());
+    assert_eq!(registry.log.lock().unwrap().len(), before + 1);
+}
