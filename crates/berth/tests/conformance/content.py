@@ -32,12 +32,13 @@ assert unpacked(chunks) == {"two/inner": b"22"}
 chunks, stat = box.get_archive("/tmp/one")
 assert (stat["name"], stat["size"], stat["mode"], stat["linkTarget"]) == ("one", 1, 0o640, ""), stat
 assert unpacked(chunks) == {"one": b"1"}
-for path, status in [("/none", 404), ("/tmp/one/", 400)]:
+# The packaged reference has no status of its own for the second.
+for path, statuses in [("/none", [404]), ("/tmp/one/", [400, 500])]:
     try:
         box.put_archive(path, packed({}))
         raise SystemExit(f"{path} was taken")
     except docker.errors.APIError as error:
-        assert error.status_code == status, (path, error)
+        assert error.status_code in statuses, (path, error)
 
 changes = {(c["Path"], c["Kind"]) for c in box.diff()}
 assert {("/tmp", 0), ("/tmp/one", 1), ("/tmp/two/inner", 1)} <= changes, changes
@@ -48,7 +49,11 @@ image = box.commit(
 assert image.tags == ["pyimage:1"], image.tags
 assert image.attrs["Author"] == "py" and "FROM=py" in image.attrs["Config"]["Env"], image.attrs
 assert image.history()[0]["Comment"] == "by python", image.history()
-assert client.containers.run("pyimage:1", remove=True, network_mode="none") == b"1"
+# Not followed: the packaged reference can miss what a short program writes.
+short = client.containers.run("pyimage:1", detach=True, network_mode="none")
+assert short.wait()["StatusCode"] == 0
+assert short.logs() == b"1", short.logs()
+short.remove()
 
 root = unpacked(box.export())
 assert root["tmp/one"] == b"1" and root["etc/passwd"].startswith(b"root:")
