@@ -10,7 +10,7 @@ use berth_testkit::archive::{Dialect, Image, Layer};
 use berth_testkit::registry::Registry;
 use berth_testkit::scratch::Scratch;
 use berth_testkit::terminal::Terminal;
-use berth_testkit::{Client, Daemon, Engine, Settings, images, wait};
+use berth_testkit::{Client, Daemon, Engine, Settings, http, images, wait};
 
 fn daemon_with_mirror(registry: &Registry) -> Daemon {
     let settings = Settings {
@@ -373,8 +373,11 @@ fn the_images_of_all_platforms_are_kept_on_request() {
         assert!(shown.stdout.contains(platform), "{shown}");
     }
     assert!(!shown.stdout.contains("not here"), "{shown}");
-    let path = format!("/images/{name}/json?manifests=1");
-    let inspected = daemon.api("GET", &path, None).expect(200).json();
+    // The version that has it.
+    let path = format!("/v1.48/images/{name}/json?manifests=1");
+    let connection = daemon.connect().expect("a connection");
+    let inspected = http::request(connection, "GET", &path, &[], b"").expect("an answer");
+    let inspected = inspected.expect(200).json();
     let manifests = inspected["Manifests"].as_array().expect("manifests");
     assert!(
         manifests
