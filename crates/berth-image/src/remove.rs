@@ -222,6 +222,7 @@ impl ImageStore {
         for name in &names {
             if let Some(record) = self.inner.records.reference(name)? {
                 targets.push(record.target.digest);
+                targets.extend(record.keeps);
             }
         }
         self.inner.records.apply(&Changes {
@@ -251,6 +252,7 @@ impl ImageStore {
         for name in &names {
             if let Some(record) = self.inner.records.reference(name)? {
                 blobs.push(record.target.digest);
+                blobs.extend(record.keeps);
             }
         }
         let (parent, chains) = (record.parent, chain_ids(&record.diff_ids));
