@@ -99,7 +99,7 @@ impl RegistryClient {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_challenge(text: &str) {
     let _ = challenge::parse(text);
-    let _ = answer::range_start(text);
+    let _ = answer::content_range(text);
 }
 
 /// For [`crate::fuzzing`].
