@@ -33,6 +33,7 @@ mod mount;
 mod network;
 mod progress;
 mod query;
+mod registry;
 mod system;
 mod system_info;
 mod version;
@@ -44,8 +45,8 @@ pub use client::{
     AttachOptions, ByteStream, CheckOptions, Client, ClientError, CommitOptions,
     ContainerListOptions, ContainerRemoveOptions, ContainerWaiting, CopyOptions, EventsOptions,
     Hijacked, HijackedReader, Host, HostError, ImageListOptions, ImageRemoveOptions, ImportOptions,
-    JsonStream, LoadOptions, LogStream, LogsOptions, PullOptions, StatsOptions, StopOptions,
-    VolumeImportOptions, WaitCondition,
+    JsonStream, LoadOptions, LogStream, LogsOptions, PullOptions, PushOptions, StatsOptions,
+    StopOptions, VolumeImportOptions, WaitCondition,
 };
 pub use container_action::{
     ContainerPruneReport, ContainerTopResponse, ContainerUpdateBody, ContainerUpdateResponse,
@@ -87,6 +88,10 @@ pub use network::{
 };
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
 pub use query::{Query, QueryError, decode as decode_query_text};
+pub use registry::{
+    DistributionInspect, ManifestListPush, ManifestListPushed, ManifestSource, PushResult,
+    PushedInstead, RemoteManifest, SearchResult,
+};
 pub use system::{
     BuildCachePruneReport, CheckFinding, CheckReport, ComponentVersion, DataRootUsage, DiskUsage,
     Ping, PlatformName, SystemVersion,

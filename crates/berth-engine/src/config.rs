@@ -80,6 +80,8 @@ pub struct Config {
     pub debug: bool,
     /// Layers fetched at once per pull.
     pub concurrent_downloads: usize,
+    /// Layers sent at once per push.
+    pub concurrent_uploads: usize,
     /// Attempts for each request or download before a pull fails.
     pub download_attempts: u32,
     /// Proxy for requests to registries over http.
@@ -124,6 +126,7 @@ impl Config {
             labels: Vec::new(),
             debug: false,
             concurrent_downloads: 3,
+            concurrent_uploads: 5,
             download_attempts: 5,
             http_proxy: None,
             https_proxy: None,

@@ -19,8 +19,10 @@ pub use berth_image::save::Save;
 pub use berth_image::why::{Cost, Why};
 pub use berth_image::{
     Change, ChangeKind, Credentials, HistoryStep, ImageError, ImageFilters, ImageSummary,
-    ImageView, ListRequest, LoadedImage, ManifestKind, ManifestView, Progress, ProgressSink,
-    PullRequest, Pulled, Removal, RemoveRequest,
+    ImageView, Instead, ListPush, ListRequest, LoadedImage, LogInRequest, LoggedIn, ManifestKind,
+    ManifestView, Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RemoteManifest,
+    RemotePlatform, RemoteRequest, Removal, RemoveRequest, SearchFound, SearchRequest,
+    SourceManifest,
 };
 
 /// What is asked of an import.
@@ -319,6 +321,90 @@ impl Images {
             pulled.push(self.pull(one, progress.clone()).await?);
         }
         Ok(pulled)
+    }
+
+    /// Pushes an image, or every tag of a repository, to its registry. Dropping the future ends the push.
+    ///
+    /// # Errors
+    /// When nothing is known by the name, or the registry does not take it.
+    pub async fn push(
+        &self,
+        request: PushRequest,
+        progress: ProgressSink,
+    ) -> Result<Vec<Pushed>, EngineError> {
+        let name = request.reference.clone();
+        let pushed = self.store.push(request, progress).await?;
+        for one in &pushed {
+            let name = name
+                .with_tag(&one.tag)
+                .map_or_else(|_| name.familiar(), |name| name.familiar());
+            self.announce("push", &name, &name);
+        }
+        Ok(pushed)
+    }
+
+    /// Asks a registry whether it takes credentials.
+    ///
+    /// # Errors
+    /// When it does not, or cannot be reached.
+    pub async fn log_in(&self, request: LogInRequest) -> Result<LoggedIn, EngineError> {
+        Ok(self.store.log_in(&request).await?)
+    }
+
+    /// Searches a registry.
+    ///
+    /// # Errors
+    /// When a filter makes no sense, or the registry cannot be searched.
+    pub async fn search(
+        &self,
+        request: SearchRequest,
+        filters: &Filters,
+    ) -> Result<Vec<SearchFound>, EngineError> {
+        filters.validate(&["is-automated", "is-official", "stars"])?;
+        let automated = filters.truth("is-automated")?.unwrap_or(false);
+        let official = filters.truth("is-official")?;
+        let mut stars = 0;
+        for text in filters.get("stars") {
+            let number: i64 = text.parse().map_err(|_| {
+                EngineError::Invalid(format!(
+                    "invalid filter 'stars={}'",
+                    text.chars().take(64).collect::<String>()
+                ))
+            })?;
+            stars = stars.max(number);
+        }
+        // No repository is built by Docker Hub any more.
+        if automated {
+            return Ok(Vec::new());
+        }
+        let mut found = self.store.search(&request).await?;
+        found.retain(|one| {
+            official.is_none_or(|official| one.is_official == official) && one.star_count >= stars
+        });
+        Ok(found)
+    }
+
+    /// Looks at a manifest or index where it is.
+    ///
+    /// # Errors
+    /// When it is not there, or the registry does not let us look.
+    pub async fn remote_manifest(
+        &self,
+        request: RemoteRequest,
+    ) -> Result<RemoteManifest, EngineError> {
+        Ok(self.store.remote_manifest(&request).await?)
+    }
+
+    /// Puts a list of manifests into a registry. Gives its digest, and the names of the manifests that were
+    /// brought over from other repositories for it.
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub async fn push_list(
+        &self,
+        request: ListPush,
+    ) -> Result<(berth_types::Digest, Vec<Reference>), EngineError> {
+        Ok(self.store.push_list(&request).await?)
     }
 
     /// Loads the images of an archive.

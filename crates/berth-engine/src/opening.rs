@@ -179,6 +179,7 @@ fn prepare(config: &Config) -> Result<(Roots, Records, ImageStore, HostFeatures)
             no_proxy: config.no_proxy.clone(),
             user_agent: format!("berth/{}", crate::system::VERSION),
             concurrent_downloads: config.concurrent_downloads,
+            concurrent_uploads: config.concurrent_uploads,
             download_attempts: config.download_attempts,
             ..RegistrySettings::default()
         },

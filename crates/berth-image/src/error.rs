@@ -27,6 +27,49 @@ pub enum ImageError {
     /// A tag operation was asked for a reference that cannot carry one.
     #[error("refusing to create a tag with a digest reference")]
     TagWithDigest,
+    /// The name is known here, and not for this platform.
+    #[error(
+        "image with reference {reference} was found but does not provide the specified platform ({platform})"
+    )]
+    PlatformNotHere {
+        /// The name as people write it.
+        reference: String,
+        /// What was wanted.
+        platform: String,
+    },
+    /// Content that a push needs is neither here nor in the registry.
+    #[error(
+        "content {content} of the image is neither here nor in the registry; pull or load the image again"
+    )]
+    ContentMissing {
+        /// Its short digest.
+        content: String,
+    },
+    /// A list of manifests would refer to another registry.
+    #[error(
+        "cannot use source images from a different registry than the target image: {source_registry} != {target}"
+    )]
+    OtherRegistry {
+        /// Registry of a manifest.
+        source_registry: String,
+        /// Registry of the list.
+        target: String,
+    },
+    /// A push was asked for by digest: a registry computes digests by itself.
+    #[error("cannot push a digest reference")]
+    PushByDigest,
+    /// No tag of the repository is known here.
+    #[error("An image does not exist locally with the tag: {name}")]
+    NothingToPush {
+        /// The repository as people write it.
+        name: String,
+    },
+    /// The repository is known here, the tag is not.
+    #[error("tag does not exist: {name}")]
+    NoSuchTag {
+        /// Repository and tag as people write them.
+        name: String,
+    },
     /// A filter that does not exist or has a bad value.
     #[error("invalid filter {name:?}: {reason}")]
     Filter {
@@ -188,10 +231,17 @@ impl ImageError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchImage { .. } | Self::NoPlatform { .. } => ErrorKind::NotFound,
+            Self::NoSuchImage { .. }
+            | Self::NoPlatform { .. }
+            | Self::PlatformNotHere { .. }
+            | Self::ContentMissing { .. }
+            | Self::NothingToPush { .. }
+            | Self::NoSuchTag { .. } => ErrorKind::NotFound,
             Self::Reference { .. }
             | Self::TagWithDigest
             | Self::Overwrite { .. }
+            | Self::PushByDigest
+            | Self::OtherRegistry { .. }
             | Self::Filter { .. }
             | Self::Setting { .. } => ErrorKind::InvalidArgument,
             Self::Conflict { .. } => ErrorKind::Conflict,

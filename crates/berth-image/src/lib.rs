@@ -1,4 +1,4 @@
-//! Images: content by digest, unpacked layers, names, loading archives and pulling from registries.
+//! Images: content by digest, unpacked layers, names, loading archives, pulling from registries and pushing to them.
 //!
 //! Hostile archives, manifests and registry answers are handled in this crate and nowhere else.
 //!
@@ -20,16 +20,20 @@ pub mod inspect;
 pub mod layers;
 pub mod limits;
 pub mod load;
+pub mod login;
 pub mod manifests;
 pub mod progress;
 pub mod pull;
+pub mod push;
 pub mod query;
 pub mod records;
 pub mod registry;
+pub mod remote;
 pub mod remove;
 pub mod repair;
 pub mod rootfs;
 pub mod save;
+pub mod search;
 pub mod settings;
 pub mod store;
 pub mod usage;
@@ -48,14 +52,18 @@ pub use error::{ImageError, Result};
 pub use inspect::{HistoryStep, ImageView};
 pub use layers::{Change, ChangeKind};
 pub use load::LoadedImage;
+pub use login::{LogInRequest, LoggedIn};
 pub use manifests::{ManifestKind, ManifestView};
 pub use progress::{Progress, ProgressSink};
 pub use pull::{PullRequest, Pulled};
+pub use push::{Instead, PushRequest, Pushed};
 pub use query::{ImageFilters, ImageSummary, ListRequest};
 pub use registry::{Credentials, Referrer};
+pub use remote::{ListPush, RemoteManifest, RemotePlatform, RemoteRequest, SourceManifest};
 pub use remove::{ImageUse, Removal, RemoveRequest};
 pub use repair::KnownCredentials;
 pub use rootfs::rootfs_file;
+pub use search::{SearchFound, SearchRequest};
 pub use settings::{RegistrySettings, Settings};
 pub use store::{Image, ImageId, ImageStore};
 pub use stream::digest_of;

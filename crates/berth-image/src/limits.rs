@@ -89,6 +89,24 @@ pub const FURTHER_CONNECTION_BEHIND: u64 = 4 << 20;
 
 /// Layers that one pull downloads at a time unless the settings say otherwise, as Docker does.
 pub const DOWNLOADS_PER_PULL: usize = 3;
+/// Layers that one push sends at a time unless the settings say otherwise, as Docker does.
+pub const UPLOADS_PER_PUSH: usize = 5;
+/// Largest content that is sent in one request; what is larger can be taken up again where it broke.
+pub const MONOLITHIC_BYTES_MAX: u64 = 4 << 20;
+/// What has to arrive between two breaks of an upload for the attempts to be counted anew, in bytes.
+pub const UPLOAD_STEP_BYTES: u64 = 1 << 20;
+/// Longest wait for a registry that has all bytes of a content and works on them.
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Other repositories whose content a push may ask to take over.
+pub const MOUNT_SOURCES_MAX: usize = 8;
+/// Other repositories that are asked for one content before it is sent.
+pub const MOUNT_ATTEMPTS: usize = 2;
+/// Largest answer to a search, in bytes.
+pub const SEARCH_BYTES_MAX: u64 = 8 << 20;
+/// Repositories that a registry is asked to list at a time.
+pub const CATALOG_PAGE: usize = 1000;
+/// Such lists that one search looks through.
+pub const CATALOG_PAGES_MAX: usize = 100;
 /// Attempts for one request or one download before it fails, unless the settings say otherwise.
 pub const DOWNLOAD_ATTEMPTS: u32 = 5;
 /// Attempts for one request to an upstream in whose name we answer: somebody waits.

@@ -86,6 +86,60 @@ pub enum Progress {
         /// Bytes in all.
         total: u64,
     },
+    /// A push begins (`The push refers to repository [docker.io/library/busybox]`).
+    PushingTo {
+        /// Whole name of the repository.
+        repository: String,
+    },
+    /// A layer is to be pushed.
+    Preparing {
+        /// Short id.
+        id: String,
+    },
+    /// Bytes of a layer that have been compressed for the push.
+    Compressing {
+        /// Short id.
+        id: String,
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Bytes of the layer that have been sent.
+    Pushing {
+        /// Short id.
+        id: String,
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The layer is in the registry now.
+    LayerPushed {
+        /// Short id.
+        id: String,
+    },
+    /// The layer was in the registry already (`Layer already exists`).
+    LayerExists {
+        /// Short id.
+        id: String,
+    },
+    /// The registry took the layer over from another repository.
+    Mounted {
+        /// Short id.
+        id: String,
+        /// The other repository.
+        from: String,
+    },
+    /// The layer may only be fetched from its publisher.
+    SkippedForeign {
+        /// Short id.
+        id: String,
+    },
+    /// A tag is in the registry, for programs that want to know its digest.
+    Pushed(crate::push::Pushed),
+    /// One image was pushed where the name stands for several, for programs and people that expect all.
+    PushedInstead(Box<crate::push::Instead>),
     /// Digest of what the name stands for.
     Digest(Digest),
     /// A line for people.

@@ -50,7 +50,9 @@ pub struct RegistrySettings {
     pub user_agent: String,
     /// Layers that one pull downloads at a time; one is the least.
     pub concurrent_downloads: usize,
-    /// Attempts for one request or one download before it fails; one is the least.
+    /// Layers that one push sends at a time; one is the least.
+    pub concurrent_uploads: usize,
+    /// Attempts for one request, download or upload before it fails; one is the least.
     pub download_attempts: u32,
     /// Longest silence within a download before it is taken up again.
     pub stall_timeout: Duration,
@@ -69,6 +71,7 @@ impl Default for RegistrySettings {
             no_proxy: None,
             user_agent: String::new(),
             concurrent_downloads: limits::DOWNLOADS_PER_PULL,
+            concurrent_uploads: limits::UPLOADS_PER_PUSH,
             download_attempts: limits::DOWNLOAD_ATTEMPTS,
             stall_timeout: limits::STALL_TIMEOUT,
         }

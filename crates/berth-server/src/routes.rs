@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::handlers::{
-    archives, containers, create, exec, images, networks, streams, system, volumes,
+    archives, containers, create, exec, images, networks, registries, streams, system, volumes,
 };
 use crate::reply::{Reply, add_common_headers, failure_response};
 use crate::request::{Request, cut};
@@ -80,10 +80,17 @@ static ROUTES: &[Route] = routes! {
     POST "/images/prune" images::prune;
     GET "/images/get" archives::save;
     GET "/images/{..}/get" archives::save;
+    GET "/images/search" registries::search;
     GET "/images/{..}/json" images::inspect;
     GET "/images/{..}/history" images::history;
     POST "/images/{..}/tag" images::tag;
+    POST "/images/{..}/push" registries::push;
     DELETE "/images/{..}" images::remove;
+
+    POST "/auth" registries::log_in;
+    GET "/distribution/{..}/json" registries::distribution;
+    GET "/berth/manifests/{..}" registries::manifest;
+    PUT "/berth/manifests/{..}" registries::push_list;
 
     GET "/networks" networks::list;
     GET "/networks/" networks::list;
@@ -132,13 +139,6 @@ static NOT_OFFERED: &[(Method, &str, &str)] = &[
     (Method::POST, "/build/cancel", "building images"),
     (Method::POST, "/session", "building images"),
     (Method::POST, "/grpc", "building images"),
-    (Method::GET, "/images/search", "searching registries"),
-    (Method::POST, "/images/{..}/push", "pushing images"),
-    (
-        Method::GET,
-        "/distribution/{..}/json",
-        "asking registries for manifests",
-    ),
 ];
 
 /// Finds the handler of each request.

@@ -75,7 +75,9 @@ impl Reference {
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             let lowered = path.to_ascii_lowercase();
             return Err(if is_path(&lowered) {
-                ReferenceError::UpperCase(path.chars().take(128).collect())
+                let official = registry == DEFAULT_REGISTRY && !path.contains('/');
+                let whole = format!("{}{path}", if official { "library/" } else { "" });
+                ReferenceError::UpperCase(whole.chars().take(128).collect())
             } else {
                 ReferenceError::Format
             });
@@ -392,7 +394,7 @@ mod tests {
         }
         assert_eq!(
             Reference::parse("Abc"),
-            Err(ReferenceError::UpperCase("Abc".into()))
+            Err(ReferenceError::UpperCase("library/Abc".into()))
         );
     }
 }

@@ -87,7 +87,7 @@ fn platform_query(platform: Option<&Platform>) -> Query {
     query
 }
 
-fn path(name: &str, action: &str) -> String {
+pub(super) fn path(name: &str, action: &str) -> String {
     format!("/images/{}{action}", encode_path(name))
 }
 

@@ -13,6 +13,7 @@ mod hijack;
 mod host;
 mod images;
 mod networks;
+mod registries;
 mod stream;
 mod system;
 mod volumes;
@@ -26,6 +27,7 @@ pub use error::ClientError;
 pub use hijack::{Hijacked, HijackedReader};
 pub use host::{Host, HostError};
 pub use images::{ImageListOptions, ImageRemoveOptions, LoadOptions, PullOptions};
+pub use registries::PushOptions;
 pub use stream::{ByteStream, JsonStream, LogStream};
 pub use system::{CheckOptions, EventsOptions};
 pub use volumes::VolumeImportOptions;
@@ -110,6 +112,10 @@ impl Call {
 
     fn post(path: impl Into<String>, query: &Query) -> Call {
         Call::new(Method::POST, path, query)
+    }
+
+    fn put(path: impl Into<String>, query: &Query) -> Call {
+        Call::new(Method::PUT, path, query)
     }
 
     fn delete(path: impl Into<String>, query: &Query) -> Call {

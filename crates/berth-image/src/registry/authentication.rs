@@ -3,18 +3,19 @@
 //! Credentials go to the registry and to the token server that it names, the latter only when the connection is
 //! no less secure than the registry's own.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine as _;
 use berth_types::ErrorKind;
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body_util::{BodyExt, Limited};
 
 use super::answer::refusal;
-use super::challenge::{Challenge, Credentials, parse, parse_token, percent_encode};
-use super::session::{Asked, Session, stalled};
+use super::challenge::{Challenge, Credentials, Token, parse, parse_token, percent_encode};
+use super::endpoint::Security;
+use super::purpose::Purpose;
+use super::session::{Asked, Session, empty, stalled, whole};
 use crate::error::{ImageError, Result};
 use crate::limits;
 
@@ -40,15 +41,34 @@ impl Session<'_> {
             scope,
         }) = bearer_challenge
         {
-            let (token, lifetime) = self
-                .token(realm, service.as_deref(), scope.as_deref())
-                .await?;
-            let value = bearer(&token).ok_or_else(|| ImageError::Registry {
+            let service = service.as_deref().unwrap_or_default();
+            let challenged = scope.as_deref();
+            let scopes = self.purpose.scopes(&self.endpoint.repository, challenged);
+            let token = match self.token(realm, service, &scopes).await {
+                // Some servers refuse all when one scope is not granted, instead of granting the others.
+                Err(error)
+                    if error.kind() == ErrorKind::Unauthorized
+                        || error.kind() == ErrorKind::Forbidden =>
+                {
+                    let fewer = self
+                        .purpose
+                        .own_scopes(&self.endpoint.repository, challenged);
+                    if fewer == scopes {
+                        return Err(error);
+                    }
+                    self.token(realm, service, &fewer).await?
+                }
+                other => other?,
+            };
+            let value = bearer(&token.token).ok_or_else(|| ImageError::Registry {
                 attempt: asked.words.clone(),
                 reason: "the token server gave a token that no header can carry".into(),
                 kind: ErrorKind::DataCorrupt,
             })?;
-            self.authorize(value, Some(Instant::now() + lifetime));
+            self.authorize(value, Some(Instant::now() + token.lifetime));
+            if let Some(refresh) = token.refresh {
+                self.keep_identity(refresh);
+            }
             return Ok(true);
         }
         if challenges.contains(&Challenge::Basic)
@@ -62,12 +82,7 @@ impl Session<'_> {
         Ok(false)
     }
 
-    async fn token(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: Option<&str>,
-    ) -> Result<(String, Duration)> {
+    async fn token(&self, realm: &str, service: &str, scopes: &[String]) -> Result<Token> {
         let words = format!("get a token for {} from {realm}", self.endpoint.authority);
         let bad = |reason: &str| ImageError::Registry {
             attempt: words.clone(),
@@ -85,17 +100,13 @@ impl Session<'_> {
             _ => return Err(bad("the realm is not a http(s) URL")),
         };
         // Who asks for TLS must not be made to show a password without it.
-        let insecure_registry =
-            self.scheme() == "http" || self.client.insecure.contains(&self.endpoint.authority);
+        let insecure_registry = self.scheme() == "http" || self.endpoint.security == Security::Any;
         if !secure && !insecure_registry {
             return Err(bad("the registry uses TLS and its token server does not"));
         }
         if authority.contains('@') {
             return Err(bad("the realm carries credentials"));
         }
-        let own_scope = format!("repository:{}:pull", self.endpoint.repository);
-        let scope = scope.unwrap_or(&own_scope);
-        let service = service.unwrap_or_default();
         let refresh = self
             .credentials
             .as_ref()
@@ -105,19 +116,33 @@ impl Session<'_> {
             let body = format!(
                 "grant_type=refresh_token&client_id=berth&service={}&scope={}&refresh_token={}",
                 percent_encode(service),
-                percent_encode(scope),
+                percent_encode(&scopes.join(" ")),
                 percent_encode(refresh)
             );
             let request = Request::builder()
                 .method(Method::POST)
                 .uri(&base)
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-            (request, Bytes::from(body), base)
+            (request, whole(body.into()), base)
         } else {
-            let separator = if base.query().is_some() { '&' } else { '?' };
-            let mut text = format!("{realm}{separator}scope={}", percent_encode(scope));
+            let mut parameters: Vec<(&str, &str)> = Vec::new();
             if !service.is_empty() {
-                text.push_str(&format!("&service={}", percent_encode(service)));
+                parameters.push(("service", service));
+            }
+            parameters.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
+            if self.purpose == Purpose::LogIn {
+                parameters.extend([("offline_token", "true"), ("client_id", "berth")]);
+            }
+            if let Some(credentials) = &self.credentials
+                && !credentials.username.is_empty()
+            {
+                parameters.push(("account", &credentials.username));
+            }
+            let mut separator = if base.query().is_some() { '&' } else { '?' };
+            let mut text = realm.to_owned();
+            for (name, value) in parameters {
+                text.push_str(&format!("{separator}{name}={}", percent_encode(value)));
+                separator = '&';
             }
             let uri: Uri = text.parse().map_err(|_| bad("the realm is not a URL"))?;
             let mut request = Request::builder().method(Method::GET).uri(&uri);
@@ -127,7 +152,7 @@ impl Session<'_> {
             {
                 request = request.header(AUTHORIZATION, value);
             }
-            (request, Bytes::new(), uri)
+            (request, empty(), uri)
         };
         // Not retried: the request that needed the token is.
         let response = self.roundtrip(request, body, &uri, &words).await?;

@@ -109,8 +109,19 @@ fn parameter(text: &str) -> Option<(String, String, &str)> {
     Some((name.to_ascii_lowercase(), value, rest))
 }
 
-/// A token and how long it may be used.
-pub(crate) fn parse_token(bytes: &[u8], object: &str) -> Result<(String, Duration)> {
+/// What a token server gave.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token {
+    /// The bearer token.
+    pub(crate) token: String,
+    /// How long it may be used.
+    pub(crate) lifetime: Duration,
+    /// A token that stands for user and password from now on, when one was asked for.
+    pub(crate) refresh: Option<String>,
+}
+
+/// Reads the answer of a token server.
+pub(crate) fn parse_token(bytes: &[u8], object: &str) -> Result<Token> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -119,6 +130,8 @@ pub(crate) fn parse_token(bytes: &[u8], object: &str) -> Result<(String, Duratio
         access_token: Option<String>,
         #[serde(default)]
         expires_in: Option<u64>,
+        #[serde(default)]
+        refresh_token: Option<String>,
     }
     let answer: Answer = crate::documents::parse_json(bytes, object)?;
     let token = answer
@@ -130,7 +143,11 @@ pub(crate) fn parse_token(bytes: &[u8], object: &str) -> Result<(String, Duratio
     // Some minutes at most: registries differ in what they mean by the number.
     let lifetime =
         Duration::from_secs(answer.expires_in.unwrap_or(0).min(3600)).max(limits::TOKEN_LIFETIME);
-    Ok((token, lifetime))
+    Ok(Token {
+        token,
+        lifetime,
+        refresh: answer.refresh_token.filter(|token| !token.is_empty()),
+    })
 }
 
 /// Percent-encodes everything but unreserved characters (RFC 3986 section 2.3).
@@ -190,9 +207,16 @@ mod tests {
 
     #[test]
     fn tokens_have_a_lifetime() {
-        let (token, lifetime) =
-            parse_token(br#"{"access_token":"t","expires_in":5}"#, "x").unwrap();
-        assert_eq!((token.as_str(), lifetime), ("t", limits::TOKEN_LIFETIME));
+        let answer = parse_token(
+            br#"{"access_token":"t","expires_in":5,"refresh_token":"r"}"#,
+            "x",
+        )
+        .unwrap();
+        assert_eq!(
+            (answer.token.as_str(), answer.lifetime),
+            ("t", limits::TOKEN_LIFETIME)
+        );
+        assert_eq!(answer.refresh.as_deref(), Some("r"));
         assert!(parse_token(b"{}", "x").is_err());
         assert_eq!(percent_encode("a b:/é"), "a%20b%3A%2F%C3%A9");
     }

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Uri;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -34,10 +34,13 @@ use crate::error::{ImageError, Result};
 use crate::limits;
 use crate::settings::RegistrySettings;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// A client for requests with a small body or none.
-pub(crate) type HttpClient = Client<HttpsConnector<Dial>, Full<Bytes>>;
+/// The body of a request: bytes at hand, or a stream of them.
+pub(crate) type Outgoing = UnsyncBoxBody<Bytes, Failure>;
+
+/// A client for requests.
+pub(crate) type HttpClient = Client<HttpsConnector<Dial>, Outgoing>;
 
 /// Makes TCP connections, through a proxy where the settings say so.
 #[derive(Clone)]
@@ -277,7 +280,12 @@ impl Clients {
             .wrap_connector(dial);
         Client::builder(TokioExecutor::new())
             .pool_idle_timeout(std::time::Duration::from_secs(15))
-            .pool_max_idle_per_host(self.settings.concurrent_downloads + 1)
+            .pool_max_idle_per_host(
+                self.settings
+                    .concurrent_downloads
+                    .max(self.settings.concurrent_uploads)
+                    + 1,
+            )
             .pool_timer(hyper_util::rt::TokioTimer::new())
             .build(connector)
     }

@@ -10,6 +10,8 @@ use crate::settings::RegistrySettings;
 
 /// The host that serves docker.io.
 const DOCKER_HOST: &str = "registry-1.docker.io";
+/// What that registry is called in names.
+const DOCKER_REGISTRY: &str = "docker.io";
 
 /// How a connection is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +155,7 @@ pub(crate) fn endpoints(
         .filter(|(of, _)| of == registry)
         .flat_map(|(_, mirrors)| mirrors)
         .collect();
-    let is_docker = registry == "docker.io";
+    let is_docker = registry == DOCKER_REGISTRY;
     if is_docker {
         mirrors.extend(&settings.mirrors);
     }
@@ -172,18 +174,53 @@ pub(crate) fn endpoints(
             mirror: true,
         });
     }
-    let authority = if is_docker { DOCKER_HOST } else { registry };
-    endpoints.push(Endpoint {
+    endpoints.push(registry_itself(registry, reference.repository(), insecure));
+    Ok(endpoints)
+}
+
+/// A registry itself, by its host and port or as `docker.io`.
+pub(crate) fn registry_itself(registry: &str, repository: &str, insecure: &Insecure) -> Endpoint {
+    let authority = if registry == DOCKER_REGISTRY {
+        DOCKER_HOST
+    } else {
+        registry
+    };
+    Endpoint {
         authority: authority.to_owned(),
-        repository: reference.repository().to_owned(),
+        repository: repository.to_owned(),
         security: if insecure.contains(authority) {
             Security::Any
         } else {
             Security::Verified
         },
         mirror: false,
-    });
-    Ok(endpoints)
+    }
+}
+
+/// The registry that an address means, as configuration files and people write it: a host with a port or
+/// without, perhaps with a scheme and a path.
+pub(crate) fn registry_of(address: &str) -> Result<String> {
+    let bad = |reason: &str| ImageError::Setting {
+        setting: format!(
+            "registry {:?}",
+            address.chars().take(256).collect::<String>()
+        ),
+        reason: reason.to_owned(),
+    };
+    let rest = address
+        .strip_prefix("https://")
+        .or_else(|| address.strip_prefix("http://"))
+        .unwrap_or(address);
+    let host = rest.split('/').next().unwrap_or_default();
+    if host.contains('@') {
+        return Err(bad("credentials in the address are not taken"));
+    }
+    if matches!(host, "" | DOCKER_REGISTRY | "index.docker.io" | DOCKER_HOST) {
+        return Ok(DOCKER_REGISTRY.to_owned());
+    }
+    host.parse::<http::uri::Authority>()
+        .map_err(|_| bad("it is not a host with a port or without"))?;
+    Ok(host.to_owned())
 }
 
 #[cfg(test)]
@@ -217,6 +254,22 @@ mod tests {
         }
         assert!(Insecure::parse(&["http://x/y".into()]).is_err());
         assert!(Insecure::parse(&["10.0.0.0/33".into()]).is_err());
+    }
+
+    #[test]
+    fn addresses_of_registries_are_read_as_people_write_them() {
+        for (address, expected) in [
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("docker.io", "docker.io"),
+            ("", "docker.io"),
+            ("registry.lan", "registry.lan"),
+            ("http://registry.lan:5000/v2/", "registry.lan:5000"),
+            ("[::1]:5000", "[::1]:5000"),
+        ] {
+            assert_eq!(registry_of(address).unwrap(), expected, "{address}");
+        }
+        assert!(registry_of("me:secret@registry.lan").is_err());
+        assert!(registry_of("a b").is_err());
     }
 
     #[test]

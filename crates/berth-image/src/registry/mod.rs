@@ -1,8 +1,8 @@
 //! Talking to registries (OCI distribution specification): who to ask, with which credentials, over what.
 //!
 //! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]) and the certificates for them
-//! ([`certificates`]), authentication ([`challenge`], [`authentication`]), the requests themselves ([`session`],
-//! [`lists`]) and what their answers mean ([`answer`]). Does not own what is done with the answers. Every answer is
+//! ([`certificates`]), authentication ([`challenge`], [`authentication`]), for a purpose ([`purpose`]), the requests
+//! themselves ([`reach`], [`session`], [`lists`], [`upload`]) and what their answers mean ([`answer`]). Does not own what is done with the answers. Every answer is
 //! hostile until its digest is verified by the caller; sizes, waits, retries and redirects are bounded here.
 
 mod answer;
@@ -12,7 +12,10 @@ mod challenge;
 mod connect;
 mod endpoint;
 mod lists;
+mod purpose;
+mod reach;
 mod session;
+mod upload;
 mod upstream;
 
 use std::collections::HashSet;
@@ -22,14 +25,20 @@ use berth_types::Reference;
 
 pub(crate) use answer::backoff;
 pub use challenge::Credentials;
+pub(crate) use challenge::percent_encode;
+pub(crate) use endpoint::Endpoint;
 pub use lists::Referrer;
+pub(crate) use purpose::Purpose;
+pub(crate) use reach::Reached;
 pub(crate) use session::{Fetched, Opened, Session};
+pub(crate) use upload::{Arrived, Outgoing, Watch};
 pub use upstream::{UpstreamBlob, UpstreamManifest, UpstreamRegistry, UpstreamSettings};
 
 use crate::error::Result;
 use crate::settings::RegistrySettings;
 use connect::Clients;
-use endpoint::{Endpoint, Insecure, endpoints, parse_mirror};
+pub(crate) use endpoint::registry_of;
+use endpoint::{Insecure, endpoints, parse_mirror, registry_itself};
 
 const USER_AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
 
@@ -78,6 +87,16 @@ impl RegistryClient {
     /// The places where a reference may be found, mirrors first.
     pub(crate) fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
         endpoints(reference, &self.settings, &self.insecure)
+    }
+
+    /// The registry itself, without its mirrors: where images are pushed to. `insecure` lets it do without
+    /// TLS and a certificate that verifies, for this once.
+    pub(crate) fn registry(&self, registry: &str, repository: &str, insecure: bool) -> Endpoint {
+        let mut endpoint = registry_itself(registry, repository, &self.insecure);
+        if insecure {
+            endpoint.security = endpoint::Security::Any;
+        }
+        endpoint
     }
 
     fn speaks_plain(&self, authority: &str) -> bool {

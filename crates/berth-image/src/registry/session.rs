@@ -15,14 +15,16 @@ use http::header::{
     USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 
 use super::RegistryClient;
 use super::answer::{backoff, content_range, is_final, redirect_target, refusal, retry_after};
 use super::authentication::bearer;
 use super::challenge::Credentials;
+use super::connect::Outgoing;
 use super::endpoint::{Endpoint, Security};
+use super::purpose::Purpose;
 use crate::documents::{Descriptor, media};
 use crate::error::{ImageError, Result};
 use crate::limits;
@@ -51,7 +53,10 @@ pub(crate) struct Session<'a> {
     pub(super) client: &'a RegistryClient,
     pub(super) endpoint: Endpoint,
     pub(super) credentials: Option<Credentials>,
+    pub(super) purpose: Purpose,
     authorization: Mutex<Option<(HeaderValue, Option<Instant>)>>,
+    /// What the token server gave to stand for user and password.
+    identity: Mutex<Option<String>>,
 }
 
 /// What a request asks for, apart from where.
@@ -75,6 +80,16 @@ impl<'a> Session<'a> {
         endpoint: Endpoint,
         credentials: Option<&Credentials>,
     ) -> Self {
+        Self::with_purpose(client, endpoint, credentials, Purpose::Pull)
+    }
+
+    /// A session for something else than fetching.
+    pub(crate) fn with_purpose(
+        client: &'a RegistryClient,
+        endpoint: Endpoint,
+        credentials: Option<&Credentials>,
+        purpose: Purpose,
+    ) -> Self {
         let credentials = credentials.filter(|_| !endpoint.mirror).cloned();
         let authorization = credentials
             .as_ref()
@@ -85,7 +100,9 @@ impl<'a> Session<'a> {
             client,
             endpoint,
             credentials,
+            purpose,
             authorization: Mutex::new(authorization),
+            identity: Mutex::default(),
         }
     }
 
@@ -399,14 +416,33 @@ impl<'a> Session<'a> {
         if !foreign && let Some(authorization) = self.authorization() {
             request = request.header(AUTHORIZATION, authorization);
         }
-        self.roundtrip(request, Bytes::new(), uri, &asked.words)
-            .await
+        self.roundtrip(request, empty(), uri, &asked.words).await
     }
 
+    /// One request and the head of its answer, within the time that a small body needs.
     pub(super) async fn roundtrip(
         &self,
+        request: http::request::Builder,
+        body: Outgoing,
+        uri: &Uri,
+        words: &str,
+    ) -> Result<Response<Incoming>> {
+        let limit = limits::RESPONSE_TIMEOUT;
+        tokio::time::timeout(limit, self.dispatch(request, body, uri, words))
+            .await
+            .unwrap_or_else(|_| {
+                Err(ImageError::Stalled {
+                    attempt: words.to_owned(),
+                    seconds: limit.as_secs(),
+                })
+            })
+    }
+
+    /// One request; how long it may take is the caller's to say.
+    pub(super) async fn dispatch(
+        &self,
         mut request: http::request::Builder,
-        body: Bytes,
+        body: Outgoing,
         uri: &Uri,
         words: &str,
     ) -> Result<Response<Incoming>> {
@@ -414,28 +450,21 @@ impl<'a> Session<'a> {
         if let Some(credentials) = self.client.clients.proxy_credentials(uri) {
             request = request.header(PROXY_AUTHORIZATION, credentials);
         }
-        let request = request
-            .body(Full::new(body))
-            .map_err(|error| ImageError::Transport {
-                attempt: words.to_owned(),
-                source: error.into(),
-            })?;
-        let trusted_anyway = uri
-            .authority()
-            .is_some_and(|authority| self.client.insecure.contains(authority.as_str()));
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ImageError::Transport {
+            attempt: words.to_owned(),
+            source,
+        };
+        let request = request.body(body).map_err(|error| failed(error.into()))?;
+        let trusted_anyway = uri.authority().is_some_and(|authority| {
+            (self.endpoint.security == Security::Any && authority.as_str() == self.authority())
+                || self.client.insecure.contains(authority.as_str())
+        });
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let client = self.client.clients.for_host(authority, trusted_anyway)?;
-        match tokio::time::timeout(limits::RESPONSE_TIMEOUT, client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(ImageError::Transport {
-                attempt: words.to_owned(),
-                source: error.into(),
-            }),
-            Err(_) => Err(ImageError::Stalled {
-                attempt: words.to_owned(),
-                seconds: limits::RESPONSE_TIMEOUT.as_secs(),
-            }),
-        }
+        client
+            .request(request)
+            .await
+            .map_err(|error| failed(error.into()))
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -469,6 +498,18 @@ impl<'a> Session<'a> {
             .then(|| value.clone())
     }
 
+    pub(super) fn keep_identity(&self, token: String) {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+    }
+
+    /// The token that stands for user and password from now on, if the token server gave one.
+    pub(crate) fn identity(&self) -> Option<String> {
+        self.identity
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     pub(super) fn authorize(&self, value: HeaderValue, until: Option<Instant>) {
         *self
             .authorization
@@ -486,6 +527,18 @@ fn foreign_uri(text: &str, asked: &Asked<'_>) -> Result<Uri> {
             reason: "it is no http(s) URL".into(),
             kind: ErrorKind::InvalidArgument,
         })
+}
+
+/// No body.
+pub(super) fn empty() -> Outgoing {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body of bytes at hand.
+pub(super) fn whole(bytes: Bytes) -> Outgoing {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 pub(super) fn stalled(asked: &Asked<'_>, after: Duration) -> ImageError {

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::endpoint::{Endpoint, Security, parse_mirror};
-use super::session::{Asked, MANIFESTS, Session};
+use super::session::{Asked, MANIFESTS, Session, empty};
 use super::{Credentials, RegistryClient};
 use crate::error::{ImageError, Result};
 use crate::limits;
@@ -174,7 +174,7 @@ impl UpstreamRegistry {
                 request = request.header(AUTHORIZATION, authorization);
             }
             let answer = session
-                .roundtrip(request, Bytes::new(), &uri, &asked.words)
+                .roundtrip(request, empty(), &uri, &asked.words)
                 .await
                 .ok()?;
             match answer.status() {

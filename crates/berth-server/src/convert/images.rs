@@ -1,6 +1,6 @@
 //! Images and the progress of fetching them: engine to wire.
 
-use super::{none_if_empty, signed, sorted};
+use super::{none_if_empty, registries, signed, sorted};
 use berth_api::{
     ApiVersion, AuthConfig, DriverData, EmptyObject, HealthConfig, ImageConfig,
     ImageDeleteResponseItem, ImageHistoryItem, ImageInspect, ImageManifestAttestation,
@@ -289,6 +289,20 @@ pub(crate) fn progress(progress: Progress) -> JsonMessage {
         }
         Progress::Checking { current, total } => {
             counted("Checking", "content".to_owned(), current, total)
+        }
+        Progress::PushingTo { repository } => {
+            plain(format!("The push refers to repository [{repository}]"))
+        }
+        Progress::Preparing { id } => told("Preparing", id),
+        Progress::Compressing { id, current, total } => counted("Compressing", id, current, total),
+        Progress::Pushing { id, current, total } => counted("Pushing", id, current, total),
+        Progress::LayerPushed { id } => told("Pushed", id),
+        Progress::LayerExists { id } => told("Layer already exists", id),
+        Progress::Mounted { id, from } => told(&format!("Mounted from {from}"), id),
+        Progress::SkippedForeign { id } => told("Skipped foreign layer", id),
+        Progress::Pushed(pushed) => registries::auxiliary(&registries::push_result(pushed)),
+        Progress::PushedInstead(instead) => {
+            registries::auxiliary(&registries::pushed_instead(*instead))
         }
         Progress::Digest(digest) => plain(format!("Digest: {digest}")),
         Progress::Status(status) => plain(status),

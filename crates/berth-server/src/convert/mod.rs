@@ -12,6 +12,7 @@ pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod mounts;
 pub(crate) mod networks;
+pub(crate) mod registries;
 pub(crate) mod resources;
 pub(crate) mod state;
 pub(crate) mod stats;

@@ -11,7 +11,7 @@ use berth_api::{
     ImageSummary, JsonMessage,
 };
 use berth_engine::images::{
-    ImageFilters, ImportImage, ListRequest, ManifestKind, PullRequest, RemoveRequest,
+    Credentials, ImageFilters, ImportImage, ListRequest, ManifestKind, PullRequest, RemoveRequest,
 };
 use berth_engine::{Engine, EngineError};
 use berth_types::{Digest, Platform, Reference};
@@ -20,6 +20,16 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 type Answer = Result<Reply, Failure>;
+
+/// The credentials of a request. As in Docker, such that cannot be read count as none: the registry decides.
+pub(super) fn credentials(request: &Request) -> Option<Credentials> {
+    let header = request
+        .headers
+        .get("x-registry-auth")
+        .and_then(|value| value.to_str().ok());
+    let auth = AuthConfig::from_header(header.unwrap_or_default()).unwrap_or_default();
+    convert::images::credentials(auth)
+}
 
 pub(crate) async fn list(engine: Arc<Engine>, request: Request) -> Answer {
     Ok(Reply::json(
@@ -252,16 +262,10 @@ pub(crate) async fn pull(engine: Arc<Engine>, request: Request) -> Answer {
         }
         _ => None,
     };
-    // As in Docker, credentials that cannot be read count as none: the registry decides.
-    let header = request
-        .headers
-        .get("x-registry-auth")
-        .and_then(|value| value.to_str().ok());
-    let auth = AuthConfig::from_header(header.unwrap_or_default()).unwrap_or_default();
     let pull = PullRequest {
         reference,
         platform,
-        credentials: convert::images::credentials(auth),
+        credentials: credentials(&request),
         // Ours alone: Docker's clients have no word for it.
         all_platforms: request.flag("allPlatforms"),
     };

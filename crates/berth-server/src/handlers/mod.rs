@@ -9,6 +9,7 @@ pub(crate) mod images;
 pub(crate) mod networks;
 mod outgoing;
 mod progress;
+pub(crate) mod registries;
 pub(crate) mod streams;
 pub(crate) mod system;
 pub(crate) mod volumes;

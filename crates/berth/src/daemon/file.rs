@@ -52,6 +52,7 @@ pub(super) struct File {
     pub(super) log_level: Option<String>,
     pub(super) log_opts: BTreeMap<String, String>,
     pub(super) max_concurrent_downloads: Option<u32>,
+    pub(super) max_concurrent_uploads: Option<u32>,
     pub(super) max_download_attempts: Option<u32>,
     pub(super) mtu: Option<u32>,
     pub(super) no_new_privileges: Option<bool>,

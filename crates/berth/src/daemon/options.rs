@@ -269,6 +269,12 @@ pub(super) static FLAGS: &[Flag] = &[
         "Layers fetched at once per pull (default 3)",
     ),
     flag(
+        "max-concurrent-uploads",
+        Kind::One,
+        "number",
+        "Layers sent at once per push (default 5)",
+    ),
+    flag(
         "max-download-attempts",
         Kind::One,
         "number",

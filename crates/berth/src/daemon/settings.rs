@@ -259,6 +259,13 @@ fn merge(values: &Values, file: File) -> Result<Settings> {
     if let Some(number) = downloads {
         config.concurrent_downloads = number as usize;
     }
+    if let Some(number) = count(
+        values,
+        "max-concurrent-uploads",
+        file.max_concurrent_uploads,
+    )? {
+        config.concurrent_uploads = number as usize;
+    }
     if let Some(number) = count(values, "max-download-attempts", file.max_download_attempts)? {
         config.download_attempts = number;
     }
@@ -467,6 +474,7 @@ mod tests {
             ("log-level", "loud"),
             ("label", "x"),
             ("max-concurrent-downloads", "0"),
+            ("max-concurrent-uploads", "0"),
             ("max-download-attempts", "often"),
         ] {
             let error = merge(&values(&[(name, value)]), File::default()).unwrap_err();

@@ -1,0 +1,77 @@
+//! Making a compressed form of a layer that is here in none.
+//!
+//! The same input gives the same bytes, so that a layer that was pushed once is found in the registry the next
+//! time, although the form made for it is not kept.
+
+use std::io::{Read, Write};
+
+use berth_types::Digest;
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Attempt, ImageError, Result};
+use crate::limits;
+use crate::progress::{Pace, Progress, ProgressSink};
+use crate::store::Inner;
+use crate::stream::{self, Compression};
+
+/// How content of the store is compressed.
+pub(super) fn compression(store: &Inner, digest: &Digest) -> Result<Option<Compression>> {
+    let Some(mut file) = store.blobs.reader(digest)? else {
+        return Ok(None);
+    };
+    let object = format!("layer {}", digest.short());
+    let mut head = Vec::with_capacity(8);
+    (&mut file)
+        .take(8)
+        .read_to_end(&mut head)
+        .attempt(|| format!("read {object}"))?;
+    stream::detect(&head, &object).map(Some)
+}
+
+/// Compresses content of the store into new content; `hold` keeps it before it has its name.
+pub(super) fn compress(
+    store: &Inner,
+    digest: &Digest,
+    hold: impl FnOnce(&Digest),
+    progress: &ProgressSink,
+    cancelled: &CancellationToken,
+) -> Result<(Digest, u64)> {
+    let id = digest.short();
+    let object = format!("layer {id}, compressed");
+    let attempt = || format!("compress layer {id}");
+    let mut source = store
+        .blobs
+        .reader(digest)?
+        .ok_or_else(|| ImageError::NoSuchImage {
+            reference: format!("layer {id}"),
+        })?;
+    let total = store.blobs.size(digest).unwrap_or_default();
+    let writer = store.blobs.writer(object)?;
+    let mut encoder = GzEncoder::new(writer, Level::default());
+    let mut buffer = vec![0_u8; limits::PIPE_CHUNK_BYTES];
+    let (mut current, mut pace) = (0_u64, Pace::new());
+    loop {
+        let count = source.read(&mut buffer).attempt(attempt)?;
+        if count == 0 {
+            break;
+        }
+        if cancelled.is_cancelled() {
+            return Err(ImageError::Cancelled { attempt: attempt() });
+        }
+        encoder.write_all(&buffer[..count]).attempt(attempt)?;
+        current += count as u64;
+        if pace.due(current == total) {
+            progress(Progress::Compressing {
+                id: id.clone(),
+                current,
+                total,
+            });
+        }
+    }
+    let writer = encoder.finish().attempt(attempt)?;
+    let size = writer.size();
+    let made = writer.commit_held(None, hold)?;
+    Ok((made, size))
+}
