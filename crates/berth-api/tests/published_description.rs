@@ -173,6 +173,7 @@ fn every_published_property_is_known_with_its_type() {
         "ImageDeleteResponseItem" api::ImageDeleteResponseItem, missing [];
         "AuthConfig" api::AuthConfig, missing [];
         "AuthResponse" api::AuthResponse, missing [];
+        "DistributionInspect" api::DistributionInspect, missing [];
         "Network" api::NetworkInspect, missing ["Peers"];
         "Volume" api::Volume, missing ["ClusterVolume"];
         "VolumeCreateRequest" api::VolumeCreateRequest, missing [];

@@ -1,24 +1,18 @@
 //! The user's configuration: `config.json` in `--config`, `$DOCKER_CONFIG` or `~/.docker`.
 //!
-//! Read only; what this program has no use for is left to the programs that share the file.
+//! Read only; what this program has no use for is left to the programs that share the file. Credentials have a
+//! module of their own ([`crate::credentials`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use base64::Engine as _;
-use berth_api::AuthConfig;
 use serde::Deserialize;
 
+use crate::credentials::Stored;
 use crate::failure::Failure;
 use crate::limits::MAX_FILE;
-
-/// Key of Docker Hub in `auths`, as every client has written it since the beginning.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// User name that marks a helper's secret as an identity token.
-const TOKEN_USER: &str = "<token>";
 
 /// The parts of the file that matter here.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -53,11 +47,14 @@ pub(crate) struct ConfigFile {
     /// Context that is used when none is named.
     #[serde(rename = "currentContext")]
     pub(crate) current_context: String,
-    auths: BTreeMap<String, Credentials>,
+    /// Credentials by registry.
+    pub(crate) auths: BTreeMap<String, Stored>,
+    /// Helper that keeps the credentials of all registries.
     #[serde(rename = "credsStore")]
-    credentials_store: String,
+    pub(crate) credentials_store: String,
+    /// Helpers by registry.
     #[serde(rename = "credHelpers")]
-    credential_helpers: BTreeMap<String, String>,
+    pub(crate) credential_helpers: BTreeMap<String, String>,
 }
 
 /// Proxies new containers get.
@@ -88,26 +85,6 @@ impl Proxies {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Credentials {
-    auth: String,
-    username: String,
-    password: String,
-    #[serde(rename = "identitytoken")]
-    identity_token: String,
-    #[serde(rename = "registrytoken")]
-    registry_token: String,
-}
-
-#[derive(Deserialize)]
-struct HelperAnswer {
-    #[serde(rename = "Username")]
-    username: String,
-    #[serde(rename = "Secret")]
-    secret: String,
-}
-
 impl ConfigFile {
     /// The directory of the configuration.
     pub(crate) fn directory(flag: &str) -> PathBuf {
@@ -127,136 +104,41 @@ impl ConfigFile {
     /// When the file cannot be read or is not what it should be.
     pub(crate) fn load(directory: &Path) -> Result<Self, Failure> {
         let path = directory.join("config.json");
-        let failed = |reason: String| {
+        let Some(text) = read(&path)? else {
+            return Ok(Self::default());
+        };
+        serde_json::from_slice(&text).map_err(|error| {
             Failure::new(format!(
-                "read the configuration file {}: {reason}",
+                "read the configuration file {}: {error}",
                 path.display()
             ))
-        };
-        let mut text = Vec::new();
-        match File::open(&path) {
-            Ok(file) => file
-                .take(MAX_FILE)
-                .read_to_end(&mut text)
-                .map_err(|error| failed(error.to_string()))?,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                return Ok(Self::default());
-            }
-            Err(error) => return Err(failed(error.to_string())),
-        };
-        if text.trim_ascii().is_empty() {
-            return Ok(Self::default());
-        }
-        serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
-    }
-
-    /// Credentials of a registry, if there are any.
-    ///
-    /// # Errors
-    /// When a credential helper is named and fails for another reason than not knowing the registry.
-    pub(crate) fn credentials(&self, registry: &str) -> Result<Option<AuthConfig>, Failure> {
-        let hub = matches!(
-            registry,
-            "docker.io" | "index.docker.io" | "registry-1.docker.io"
-        );
-        let key = if hub { DOCKER_HUB } else { registry };
-        let helper = match self
-            .credential_helpers
-            .get(key)
-            .or_else(|| self.credential_helpers.get(registry))
-        {
-            Some(helper) => helper,
-            None => &self.credentials_store,
-        };
-        if !helper.is_empty() {
-            return ask_helper(helper, key);
-        }
-        let found = self
-            .auths
-            .iter()
-            .find(|(name, _)| name.as_str() == key || host_of(name) == host_of(key));
-        let Some((_, stored)) = found else {
-            return Ok(None);
-        };
-        let (mut username, mut password) = (stored.username.clone(), stored.password.clone());
-        if !stored.auth.is_empty() {
-            let bad = || {
-                Failure::new(format!(
-                    "the stored credentials of {registry} are not valid"
-                ))
-            };
-            let decoded = base64::engine::general_purpose::STANDARD
-                .decode(stored.auth.as_bytes())
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .ok_or_else(bad)?;
-            let (user, secret) = decoded.split_once(':').ok_or_else(bad)?;
-            (username, password) = (user.to_owned(), secret.trim_end_matches('\0').to_owned());
-        }
-        Ok(Some(AuthConfig {
-            username,
-            password,
-            server_address: key.to_owned(),
-            identity_token: stored.identity_token.clone(),
-            registry_token: stored.registry_token.clone(),
-            ..AuthConfig::default()
-        }))
+        })
     }
 }
 
-/// The host of a key, which older clients wrote as an address.
-fn host_of(key: &str) -> &str {
-    let rest = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key);
-    rest.split('/').next().unwrap_or_default()
-}
-
-/// Asks the program `docker-credential-<helper>` for the credentials of `key`.
-fn ask_helper(helper: &str, key: &str) -> Result<Option<AuthConfig>, Failure> {
-    let program = format!("docker-credential-{helper}");
-    let failed = |reason: String| {
+/// Reads the file whole; `None` when it is not there or says nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let failed = |error: &std::io::Error| {
         Failure::new(format!(
-            "ask {program} for the credentials of {key}: {reason}"
+            "read the configuration file {}: {error}",
+            path.display()
         ))
     };
-    let mut child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    if let Some(mut input) = child.stdin.take() {
-        // A helper that does not read still answers, so a broken pipe tells nothing.
-        let _ = input.write_all(key.as_bytes());
-    }
-    let output = child
-        .wait_with_output()
-        .map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout);
-        if said.contains("credentials not found") {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Ok(file) => file
+            .take(MAX_FILE)
+            .read_to_end(&mut text)
+            .map_err(|error| failed(&error))?,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        return Err(failed(said.trim().to_owned()));
-    }
-    let answer: HelperAnswer =
-        serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
-    let mut auth = AuthConfig {
-        server_address: key.to_owned(),
-        ..AuthConfig::default()
+        Err(error) => return Err(failed(&error)),
     };
-    if answer.username == TOKEN_USER {
-        auth.identity_token = answer.secret;
-    } else {
-        auth.username = answer.username;
-        auth.password = answer.secret;
-    }
-    Ok(Some(auth))
+    Ok(Some(text).filter(|text| !text.trim_ascii().is_empty()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::program::Program;
+
 /// Exit status of an error of the command line or of the engine where a container's own status
 /// could be expected (`run`, `create`, `exec`, bad flags anywhere).
 pub(crate) const STATUS_REFUSED: u8 = 125;
@@ -38,6 +40,26 @@ impl Failure {
             status: STATUS_REFUSED,
             message: message.into(),
         }
+    }
+
+    /// Adds what to try when a registry did not let someone in who may not have said who they are.
+    pub(crate) fn with_login_hint(mut self, program: Program, registry: &str) -> Self {
+        const SIGNS: [&str; 3] = [
+            "access denied for",
+            "unauthorized",
+            "no basic auth credentials",
+        ];
+        let lower = self.message.to_ascii_lowercase();
+        if SIGNS.iter().any(|sign| lower.contains(sign)) {
+            let name = program.name();
+            let server = match registry {
+                "docker.io" => String::new(),
+                other => format!(" {other}"),
+            };
+            self.message
+                .push_str(&format!("\nTry '{name} login{server}'."));
+        }
+        self
     }
 
     /// Only a status: the container's or the exec's own exit code.

@@ -10,6 +10,7 @@
 mod autostart;
 mod commands;
 mod config;
+mod credentials;
 mod detach_keys;
 mod failure;
 mod flags;
@@ -19,6 +20,7 @@ mod limits;
 mod options;
 mod output;
 mod program;
+mod prompt;
 mod quote;
 mod session;
 mod terminal;

@@ -21,3 +21,9 @@ pub(crate) const COPY_CHUNK: usize = 256 * 1024;
 pub(crate) const COPY_CHUNKS: usize = 4;
 /// Time between two lines of progress of a copy.
 pub(crate) const PROGRESS_PACE: Duration = Duration::from_millis(100);
+/// Most that a credential helper may answer, in bytes.
+pub(crate) const MAX_HELPER_OUTPUT: u64 = 1024 * 1024;
+/// Longest line that is read at a prompt or as a password, in bytes.
+pub(crate) const MAX_LINE: usize = 64 * 1024;
+/// Most manifests that one list may have.
+pub(crate) const MAX_LIST: usize = 1024;

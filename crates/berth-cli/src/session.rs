@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use berth_api::{ApiVersion, Client, ClientError, Host};
+use berth_api::{ApiVersion, AuthConfig, Client, ClientError, Host};
 
 use crate::autostart;
 use crate::config::ConfigFile;
@@ -60,8 +60,27 @@ impl Session {
         if let Some(config) = self.config.get() {
             return Ok(config);
         }
-        let loaded = ConfigFile::load(&ConfigFile::directory(&self.options.config))?;
+        let loaded = ConfigFile::load(&self.config_directory())?;
         Ok(self.config.get_or_init(|| loaded))
+    }
+
+    /// Where the user's configuration is.
+    pub(crate) fn config_directory(&self) -> PathBuf {
+        ConfigFile::directory(&self.options.config)
+    }
+
+    /// Credentials for a registry. That a helper cannot be asked is no reason to fail: the registry decides.
+    pub(crate) fn credentials(&self, registry: &str) -> Result<Option<AuthConfig>, Failure> {
+        match self.config()?.credentials(registry) {
+            Ok(found) => Ok(found),
+            Err(failure) => {
+                self.warning(&format!(
+                    "{}; going on without credentials",
+                    failure.message
+                ));
+                Ok(None)
+            }
+        }
     }
 
     /// Runs a request to its end on this thread.
@@ -163,6 +182,13 @@ impl Session {
     pub(crate) fn warning(&self, text: &str) {
         if !self.options.errors_only {
             self.warn(&format!("WARNING: {text}"));
+        }
+    }
+
+    /// Prints something worth knowing to standard error, unless only errors are wanted.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.options.errors_only {
+            self.warn(&format!("Note: {text}"));
         }
     }
 

@@ -14,6 +14,7 @@ pub mod archive;
 pub mod bulk;
 pub mod cgroup;
 pub mod command;
+pub mod cutting_proxy;
 pub mod daemon;
 mod executable;
 pub mod hang;
@@ -31,7 +32,9 @@ pub mod registry;
 pub mod room;
 pub mod scratch;
 pub mod served;
+pub mod stub_registry;
 pub mod terminal;
+pub mod token_server;
 pub mod wait;
 pub mod words;
 

@@ -11,10 +11,27 @@ use serde_json::json;
 
 use crate::archive::{Dialect, Image, digest};
 use crate::bulk::Bulk;
+use crate::token_server::TokenServer;
 use crate::{http, images, needs, wait};
 
 /// How often another port is tried when somebody took the chosen one.
 const PORT_ATTEMPTS: usize = 5;
+
+/// Who a guarded registry knows.
+pub const USER: &str = "someone";
+/// That one's password.
+pub const PASSWORD: &str = "secret";
+/// Its hash (bcrypt, which is all that the registry takes).
+const PASSWORD_HASH: &str = "$2b$04$9DUDfFuOoHW17K8qWWmse.DHjqVFBeKK4rjG0zowkaWLw6O4qbh7K";
+
+/// How a registry tells who asks.
+#[derive(Debug, Clone, Copy)]
+pub enum Guard<'a> {
+    /// By user and password.
+    Password,
+    /// By a token of this server.
+    Tokens(&'a TokenServer),
+}
 
 /// A running registry; ends when dropped.
 #[derive(Debug)]
@@ -76,6 +93,16 @@ impl Registry {
     /// Where it keeps its content.
     pub fn storage(&self) -> &Path {
         &self.storage
+    }
+
+    /// The same that lets in only who knows the password of [`USER`], or has a token of `tokens`.
+    #[track_caller]
+    pub fn guarded(directory: &Path, guard: Guard<'_>) -> Self {
+        needs::program("docker-registry", "docker-registry");
+        match Self::start_guarded(directory, None, Some(guard)) {
+            Ok(registry) => registry,
+            Err(error) => panic!("{error:#}"),
+        }
     }
 
     /// The port on 127.0.0.1.
@@ -203,6 +230,10 @@ impl Registry {
     }
 
     fn start(storage: &Path, port: Option<u16>) -> Result<Self> {
+        Self::start_guarded(storage, port, None)
+    }
+
+    fn start_guarded(storage: &Path, port: Option<u16>, guard: Option<Guard<'_>>) -> Result<Self> {
         let Some(program) = needs::find("docker-registry") else {
             bail!("docker-registry is not installed (cargo xtask deps)");
         };
@@ -212,14 +243,15 @@ impl Registry {
                 Some(port) => port,
                 None => free_port()?,
             };
-            let mut registry = Self::spawn(&program, storage, chosen)?;
+            let mut registry = Self::spawn(&program, storage, chosen, guard)?;
             let ready = wait::within(wait::PATIENCE, || {
                 match registry.child.try_wait() {
                     Ok(None) => {}
                     _ => return Some(false),
                 }
                 let answer = registry.send("GET", "/v2/", &[], b"").ok()?;
-                (answer.status == 200).then_some(true)
+                let ready = if guard.is_some() { 401 } else { 200 };
+                (answer.status == ready).then_some(true)
             });
             match ready {
                 Some(true) => return Ok(registry),
@@ -230,12 +262,25 @@ impl Registry {
         bail!("no free port for docker-registry after {PORT_ATTEMPTS} attempts")
     }
 
-    fn spawn(program: &Path, storage: &Path, port: u16) -> Result<Self> {
+    fn spawn(program: &Path, storage: &Path, port: u16, guard: Option<Guard<'_>>) -> Result<Self> {
         let config: PathBuf = storage.with_extension(format!("{port}.yml"));
+        let auth = match guard {
+            None => String::new(),
+            Some(Guard::Password) => {
+                let passwords = storage.join("htpasswd");
+                fs::write(&passwords, format!("{USER}:{PASSWORD_HASH}\n"))
+                    .with_context(|| format!("write {}", passwords.display()))?;
+                format!(
+                    "auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+                    passwords.display()
+                )
+            }
+            Some(Guard::Tokens(server)) => server.configuration(),
+        };
         let text = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: \"127.0.0.1:{port}\"}}\n",
+             http: {{addr: \"127.0.0.1:{port}\"}}\n{auth}",
             storage.display()
         );
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;

@@ -24,7 +24,11 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
+mod manifest;
+mod manifest_store;
 mod many;
 mod network_connect;
 mod network_create;
@@ -36,12 +40,14 @@ mod ports;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -112,7 +118,11 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         name: "image",
-        about: "Fetch, list and remove images",
+        about: "Fetch, send, list and remove images",
+    },
+    Group {
+        name: "manifest",
+        about: "Make and look at lists of images for several platforms",
     },
     Group {
         name: "network",
@@ -134,7 +144,11 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &exec::SPEC,
     &ps::SPEC,
     &pull::SPEC,
+    &push::SPEC,
     &images::SPEC,
+    &login::SPEC,
+    &logout::SPEC,
+    &search::SPEC,
     &attach::SPEC,
     &commit::SPEC,
     &cp::SPEC,
@@ -167,6 +181,11 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &save::SPEC,
     &tag::SPEC,
     &image_why::SPEC,
+    &manifest::ANNOTATE,
+    &manifest::CREATE,
+    &manifest::INSPECT,
+    &manifest::PUSH,
+    &manifest::RM,
     &network_connect::CONNECT,
     &network_create::SPEC,
     &network_connect::DISCONNECT,

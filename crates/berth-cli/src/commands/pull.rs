@@ -84,7 +84,7 @@ async fn fetch(
         tag: tag.to_owned(),
         platform: how.platform.to_owned(),
         all_platforms: how.all_platforms,
-        auth: session.config()?.credentials(reference.registry())?,
+        auth: session.credentials(reference.registry())?,
     };
     let mut stream = client
         .image_pull(&options)
@@ -95,7 +95,9 @@ async fn fetch(
         (false, Output::Stdout) => progress::To::Stdout,
         (false, Output::Stderr) => progress::To::Stderr,
     };
-    progress::show(session, &mut stream, to).await
+    progress::show(session, &mut stream, to)
+        .await
+        .map_err(|failure| failure.with_login_hint(session.program, reference.registry()))
 }
 
 fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {

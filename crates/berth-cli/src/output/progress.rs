@@ -1,4 +1,4 @@
-//! Progress of pulls and loads: lines that move on a terminal, plain lines elsewhere.
+//! Progress of pulls, pushes and loads: lines that move on a terminal, plain lines elsewhere.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -31,7 +31,7 @@ pub(crate) async fn show(
     stream: &mut JsonStream<JsonMessage>,
     to: To,
 ) -> Result<(), Failure> {
-    show_result(session, stream, to).await.map(drop)
+    show_with(session, stream, to, |_| {}).await
 }
 
 /// As [`show`]; gives what the work gave in the end, if it gave something.
@@ -44,24 +44,38 @@ pub(crate) async fn show_result(
     to: To,
 ) -> Result<Option<serde_json::Value>, Failure> {
     let mut result = None;
+    show_with(session, stream, to, |aux| result = Some(aux)).await?;
+    Ok(result)
+}
+
+/// As [`show`]; `notice` gets whatever the stream tells programs.
+///
+/// # Errors
+/// As [`show`].
+pub(crate) async fn show_with(
+    session: &Session,
+    stream: &mut JsonStream<JsonMessage>,
+    to: To,
+    mut notice: impl FnMut(serde_json::Value),
+) -> Result<(), Failure> {
     let mut view = View::new(to);
-    while let Some(message) = stream
+    while let Some(mut message) = stream
         .next()
         .await
         .map_err(|error| session.failure(error))?
     {
+        if let Some(aux) = message.aux.take() {
+            notice(aux);
+            continue;
+        }
         if let Some(error) = failure(&message) {
             view.end();
             return Err(Failure::new(error));
         }
-        if message.aux.is_some() {
-            result = message.aux;
-            continue;
-        }
         view.show(&message)?;
     }
     view.end();
-    Ok(result)
+    Ok(())
 }
 
 /// The error a message carries.

@@ -1,9 +1,10 @@
 //! Talking to registries (OCI distribution specification): who to ask, with which credentials, over what.
 //!
 //! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]) and the certificates for them
-//! ([`certificates`]), authentication ([`challenge`], [`authentication`]), for a purpose ([`purpose`]), the requests
-//! themselves ([`reach`], [`session`], [`lists`], [`upload`]) and what their answers mean ([`answer`]). Does not own what is done with the answers. Every answer is
-//! hostile until its digest is verified by the caller; sizes, waits, retries and redirects are bounded here.
+//! ([`certificates`]), authentication ([`challenge`], [`authentication`]) for a purpose ([`purpose`]), the requests
+//! themselves ([`reach`], [`session`], [`lists`], [`upload`], [`sending`]) and what their answers mean ([`answer`]).
+//! Does not own what is done with the answers. Every answer is hostile until its digest is verified by the caller;
+//! sizes, waits, retries and redirects are bounded here.
 
 mod answer;
 mod authentication;
@@ -14,6 +15,7 @@ mod endpoint;
 mod lists;
 mod purpose;
 mod reach;
+mod sending;
 mod session;
 mod upload;
 mod upstream;
@@ -30,8 +32,9 @@ pub(crate) use endpoint::Endpoint;
 pub use lists::Referrer;
 pub(crate) use purpose::Purpose;
 pub(crate) use reach::Reached;
+pub(crate) use sending::{Outgoing, Watch};
 pub(crate) use session::{Fetched, Opened, Session};
-pub(crate) use upload::{Arrived, Outgoing, Watch};
+pub(crate) use upload::Arrived;
 pub use upstream::{UpstreamBlob, UpstreamManifest, UpstreamRegistry, UpstreamSettings};
 
 use crate::error::Result;

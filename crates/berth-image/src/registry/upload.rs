@@ -1,7 +1,7 @@
 //! Uploading to a repository (OCI distribution specification, "Push").
 //!
-//! Owns: asking what is there, taking content over from another repository, sending content and taking that up
-//! again where a connection broke, and putting manifests. Does not own: what is sent, in which order, and how
+//! Owns: asking what is there, taking content over from another repository, taking an upload up again where a
+//! connection broke, and putting manifests. Does not own: one connection's sending ([`super::sending`]), what is sent, in which order, and how
 //! many things at a time ([`crate::push`]).
 //!
 //! ```text
@@ -13,40 +13,22 @@
 //!                                └ 404: a new place
 //! ```
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_types::{Digest, ErrorKind};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE,
-    WWW_AUTHENTICATE,
-};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RANGE, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
+use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{backoff, redirect_target, refusal, retry_after};
 use super::challenge::{Challenge, parse, percent_encode};
 use super::reach::is_passing;
+use super::sending::{OCTETS, Outgoing, Watch, not_here};
 use super::session::{Asked, MANIFESTS, Session, whole};
 use crate::error::{ImageError, Result};
 use crate::limits;
-
-/// Content of the store that is to be uploaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outgoing {
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    /// The file that holds it; `None` when it is not here, and can only be there already or be taken over.
-    pub(crate) file: Option<PathBuf>,
-}
 
 /// How content got into a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,14 +39,6 @@ pub(crate) enum Arrived {
     Mounted(String),
     /// It was sent.
     Sent,
-}
-
-/// What an upload tells while it is under way.
-pub(crate) trait Watch: Send + Sync {
-    /// So many bytes have been sent.
-    fn sent(&self, bytes: u64);
-    /// The connection broke, and is tried again after this time.
-    fn retrying(&self, wait: Duration);
 }
 
 /// A request with a small body, which may be sent again.
@@ -80,6 +54,8 @@ struct Broken {
     error: ImageError,
     /// The place is gone: nothing can be taken up there.
     lost: bool,
+    /// Another attempt may succeed although the registry refused this one.
+    again: bool,
     /// How long the registry asked to be left alone.
     wait: Option<Duration>,
 }
@@ -89,6 +65,7 @@ impl From<ImageError> for Broken {
         Self {
             error,
             lost: false,
+            again: false,
             wait: None,
         }
     }
@@ -183,7 +160,7 @@ impl Session<'_> {
                 Ok(()) => return Ok(()),
                 Err(broken) => broken,
             };
-            let passing = broken.lost
+            let passing = broken.again
                 || matches!(
                     broken.error,
                     ImageError::Transport { .. } | ImageError::Stalled { .. }
@@ -192,43 +169,39 @@ impl Session<'_> {
                     broken.error.kind(),
                     ErrorKind::Unavailable | ErrorKind::ResourceExhausted
                 );
-            let outcome = if passing && !super::answer::is_final(&broken.error) {
-                self.look_again(content, &mut place, &mut offset, broken.lost)
-                    .await
-            } else {
-                Err(None)
-            };
-            let there = match outcome {
-                Ok(there) => there,
-                Err(worse) => return Err(worse.unwrap_or(broken.error)),
-            };
-            if there {
+            if !passing || super::answer::is_final(&broken.error) {
+                return Err(broken.error);
+            }
+            attempt += 1;
+            // First the wait, then the question: what is on its way may still arrive.
+            let wait = broken.wait.unwrap_or_else(|| backoff(attempt));
+            let wait = wait.min(limits::BACKOFF_MAX);
+            watch.retrying(wait);
+            tokio::time::sleep(wait).await;
+            if self
+                .look_again(content, &mut place, &mut offset, broken.lost)
+                .await?
+            {
                 return Ok(());
             }
             if offset >= mark + limits::UPLOAD_STEP_BYTES {
                 // What arrived in between counts: a large layer over a bad line may need many attempts.
                 (mark, attempt) = (offset, 0);
             }
-            attempt += 1;
             if attempt >= self.attempts() {
                 return Err(broken.error);
             }
-            let wait = broken.wait.unwrap_or_else(|| backoff(attempt));
-            let wait = wait.min(limits::BACKOFF_MAX);
-            watch.retrying(wait);
-            tokio::time::sleep(wait).await;
         }
     }
 
-    /// Finds out how much of the content has arrived. True when all of it has. The error is `None` when the one
-    /// that led here says more.
+    /// Finds out how much of the content has arrived. True when all of it has.
     async fn look_again(
         &self,
         content: &Outgoing,
         place: &mut Option<Uri>,
         offset: &mut u64,
         lost: bool,
-    ) -> std::result::Result<bool, Option<ImageError>> {
+    ) -> Result<bool> {
         if let Some(at) = place.take().filter(|_| !lost)
             && let Ok(Some((next, there))) = self.status(&at).await
             && there <= content.size
@@ -242,7 +215,7 @@ impl Session<'_> {
         match self.has_blob(&content.digest).await {
             Ok(there) => Ok(there),
             Err(ImageError::Transport { .. } | ImageError::Stalled { .. }) => Ok(false),
-            Err(error) => Err(Some(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -431,7 +404,7 @@ impl Session<'_> {
             .map_err(|_| bad("the answer names no usable place for the upload".into()))
     }
 
-    fn is_own(&self, uri: &Uri) -> bool {
+    pub(super) fn is_own(&self, uri: &Uri) -> bool {
         uri.authority()
             .is_some_and(|authority| authority.as_str() == self.endpoint.authority)
     }
@@ -484,7 +457,7 @@ impl Session<'_> {
     }
 
     /// Answers a challenge, in the words that people know when there is nothing to answer with.
-    async fn prove(&self, headers: &HeaderMap, asked: &Asked<'_>) -> Result<bool> {
+    pub(super) async fn prove(&self, headers: &HeaderMap, asked: &Asked<'_>) -> Result<bool> {
         if self.authenticate(headers, asked).await? {
             return Ok(true);
         }
@@ -507,101 +480,7 @@ impl Session<'_> {
         }
         Ok(false)
     }
-
-    /// Sends the content from `offset` on in one request, for as long as bytes move.
-    async fn stream(
-        &self,
-        method: Method,
-        uri: &Uri,
-        content: &Outgoing,
-        offset: u64,
-        watch: &dyn Watch,
-        asked: &Asked<'_>,
-    ) -> Result<Response<Incoming>> {
-        let path = content.file.as_ref().ok_or_else(|| not_here(content))?;
-        let io = |error| ImageError::io(format!("read {}", path.display()), error);
-        let mut file = tokio::fs::File::open(path).await.map_err(io)?;
-        file.seek(std::io::SeekFrom::Start(offset))
-            .await
-            .map_err(io)?;
-        let rest = content.size - offset;
-        let sent = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&sent);
-        let pieces = ReaderStream::with_capacity(file.take(rest), limits::PIPE_CHUNK_BYTES).map(
-            move |piece| {
-                let piece = piece?;
-                counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                Ok(Frame::data(piece))
-            },
-        );
-        let mut request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(CONTENT_TYPE, OCTETS)
-            .header(CONTENT_LENGTH, rest);
-        if offset > 0 {
-            request = request.header(CONTENT_RANGE, format!("{offset}-{}", content.size - 1));
-        }
-        if self.is_own(uri)
-            && let Some(authorization) = self.authorization()
-        {
-            request = request.header(AUTHORIZATION, authorization);
-        }
-        let body = StreamBody::new(pieces).boxed_unsync();
-        let answer = self.dispatch(request, body, uri, &asked.words);
-        tokio::pin!(answer);
-        let mut tick = tokio::time::interval(limits::PROGRESS_INTERVAL);
-        let (mut before, mut since) = (0, tokio::time::Instant::now());
-        loop {
-            tokio::select! {
-                answer = &mut answer => {
-                    let answer = answer?;
-                    // A proof that ran out on the way; what arrived is asked for again.
-                    if answer.status() == StatusCode::UNAUTHORIZED && self.is_own(uri) {
-                        let headers = answer.headers().clone();
-                        if self.prove(&headers, asked).await? {
-                            return Err(ImageError::Transport {
-                                attempt: asked.words.clone(),
-                                source: "the proof of who asks has run out".into(),
-                            });
-                        }
-                    }
-                    if answer.status().is_success() {
-                        watch.sent(content.size);
-                    }
-                    return Ok(answer);
-                }
-                now = tick.tick() => {
-                    let moved = sent.load(Ordering::Relaxed);
-                    if moved != before {
-                        watch.sent(offset + moved);
-                        (before, since) = (moved, now);
-                        continue;
-                    }
-                    let limit = if moved == rest {
-                        limits::COMMIT_TIMEOUT
-                    } else {
-                        limits::STALL_TIMEOUT
-                    };
-                    if now.duration_since(since) >= limit {
-                        return Err(ImageError::Stalled {
-                            attempt: asked.words.clone(),
-                            seconds: limit.as_secs(),
-                        });
-                    }
-                }
-            }
-        }
-    }
 }
-
-fn not_here(content: &Outgoing) -> ImageError {
-    ImageError::ContentMissing {
-        content: content.digest.short(),
-    }
-}
-
-const OCTETS: &str = "application/octet-stream";
 
 /// The headers of an answer that took what was sent.
 async fn accepted(
@@ -615,9 +494,11 @@ async fn accepted(
     let wait = retry_after(answer.headers());
     Err(Broken {
         error: refusal(answer, asked).await,
-        lost: matches!(
+        lost: status == StatusCode::NOT_FOUND,
+        // Gone, elsewhere by now than we thought, or still busy with what came before.
+        again: matches!(
             status,
-            StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
+            StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::CONFLICT
         ),
         wait,
     })

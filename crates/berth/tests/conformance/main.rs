@@ -18,6 +18,7 @@ mod networks;
 mod policies;
 mod processes;
 mod queries;
+mod registries;
 mod runtimes;
 mod security;
 mod streams;
@@ -90,6 +91,7 @@ scenarios![
     queries::inspect_formats,
     queries::events_tell_the_story,
     queries::top_and_stats,
+    registries::images_go_to_a_registry_and_come_back,
     security::default_confinement,
     security::capabilities_follow_the_flags,
     security::users_and_groups,

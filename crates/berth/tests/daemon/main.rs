@@ -11,6 +11,8 @@ mod idle;
 mod isolation;
 mod networks;
 mod pull;
+mod push;
+mod registries;
 mod registry;
 mod store;
 mod survival;
