@@ -280,7 +280,7 @@ fn an_upload_goes_on_where_it_broke() {
     const CUTS: usize = 3;
     let registry = StubRegistry::start();
     let storage = Scratch::new();
-    let served = Served::start(storage.path(), &[]);
+    let served = Served::start(&storage.path().join("r"), &[]);
     let daemon = Daemon::start();
     let layer = Layer::new().file("noise", 0o644, noise(5, LAYER)).finish();
     daemon.load(&Image::new("large:1", &["none"], vec![layer]));
