@@ -82,7 +82,13 @@ impl ImageStore {
                 // Nothing needs it, so it need not be there.
                 let store = self.clone();
                 let digest = *digest;
-                let gone = tokio::task::spawn_blocking(move || store.inner.blobs.remove(&digest));
+                let gone = tokio::task::spawn_blocking(move || {
+                    let _gate = store.inner.gate();
+                    if store.inner.records.marks().needs_blob(&digest) {
+                        return Ok(false);
+                    }
+                    store.inner.blobs.remove(&digest)
+                });
                 finding.outcome = match joined(gone.await) {
                     Ok(true) => Outcome::Repaired("nothing needs it; it is removed".into()),
                     Ok(false) => Outcome::Unrepaired("it is in use".into()),
