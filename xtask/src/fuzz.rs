@@ -13,7 +13,7 @@ const SECONDS: u64 = 300;
 /// What makes the compiler count edges, as cargo-fuzz asks for it; no nightly compiler is needed for these.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing";
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
 /// Memory of one input, in MiB: what parsers may need is bounded.
 const MEMORY: &str = "-rss_limit_mb=1024";
@@ -51,7 +51,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             .arg("--target-dir")
             .arg(&place)
             .env("RUSTFLAGS", format!("{COVERAGE} -Cdebug-assertions"))
-            .env("CARGO_PROFILE_RELEASE_LTO", "false")
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
             .env("CARGO_PROFILE_RELEASE_PANIC", "abort"),
     )?;
     let corpus = place.join("corpus").join(target);
