@@ -28,8 +28,10 @@ pub fn release_program() {
     let Ok(maps) = crate::fs::read_kernel_file(std::path::Path::new("/proc/self/smaps")) else {
         return;
     };
-    for (start, length) in clean_program_mappings(&String::from_utf8_lossy(&maps)) {
-        // SAFETY: the range is a whole mapping of ours that maps a file, is not writable and, as the kernel has just
+    let here = release_program as fn() as usize;
+    for (start, length) in clean_program_mappings(&String::from_utf8_lossy(&maps), here) {
+        // SAFETY: the range is a whole mapping of the program that runs, which stays where it is for as long as the
+        // process lives, whatever other threads map and unmap meanwhile. It is not writable and, as the kernel has just
         // told, has no page of its own: each page that is dropped is read from the same place of the same file at the
         // next access, so nothing that any reference points to changes. No thread of ours ever makes a
         // mapping of the program writable, and a failure changes nothing.
@@ -43,14 +45,23 @@ pub fn release_program() {
     }
 }
 
-/// Start and length of mappings of files that are not writable and hold no page of their own (proc(5), smaps).
-fn clean_program_mappings(smaps: &str) -> Vec<(usize, usize)> {
+/// Start and length of mappings of the file that is mapped at `inside`, which are not writable and hold no page of
+/// their own (proc(5), smaps).
+fn clean_program_mappings(smaps: &str, inside: usize) -> Vec<(usize, usize)> {
+    let Some(program) = smaps
+        .lines()
+        .filter_map(mapping)
+        .find(|one| (one.start..one.end).contains(&inside))
+        .map(|one| one.file)
+    else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     // The present mapping, and whether its lines so far say that it is clean.
     let mut present: Option<(usize, usize)> = None;
     for line in smaps.lines() {
-        if let Some(range) = mapping(line) {
-            present = range;
+        if let Some(one) = mapping(line) {
+            present = (one.clean && one.file == program).then(|| (one.start, one.end - one.start));
             continue;
         }
         let mut words = line.split_whitespace();
@@ -68,16 +79,30 @@ fn clean_program_mappings(smaps: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// The first line of a mapping: its range if it is a private one of a file that cannot be written.
-fn mapping(line: &str) -> Option<Option<(usize, usize)>> {
+/// The first line of a mapping.
+struct Mapping<'a> {
+    start: usize,
+    end: usize,
+    /// Of a file, and cannot be written.
+    clean: bool,
+    /// Device and inode.
+    file: (&'a str, &'a str),
+}
+
+fn mapping(line: &str) -> Option<Mapping<'_>> {
     let mut words = line.split_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let start = usize::from_str_radix(start, 16).ok()?;
     let end = usize::from_str_radix(end, 16).ok()?;
     let permissions = words.next()?;
-    let inode = words.nth(2)?;
-    let clean = matches!(permissions, "r-xp" | "r--p") && inode != "0";
-    Some((clean && end > start).then(|| (start, end - start)))
+    let file = (words.nth(1)?, words.next()?);
+    let clean = matches!(permissions, "r-xp" | "r--p") && file.1 != "0" && end > start;
+    Some(Mapping {
+        start,
+        end,
+        clean,
+        file,
+    })
 }
 
 #[cfg(test)]
@@ -85,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_clean_mappings_of_files_are_given_back() {
+    fn only_clean_mappings_of_the_program_are_given_back() {
         let smaps = "\
 00200000-006e2000 r--p 00000000 00:41 10117179   /berth\n\
 Private_Dirty:         0 kB\nAnonymous:             0 kB\nVmFlags: rd mr mw me\n\
@@ -95,12 +120,15 @@ Private_Dirty:         0 kB\nAnonymous:             0 kB\nVmFlags: rd ex mr mw m
 Private_Dirty:        20 kB\nAnonymous:            20 kB\nVmFlags: rd mr mw me ac\n\
 01672000-01680000 rw-p 01405000 00:41 10117179   /berth\n\
 Private_Dirty:         0 kB\nAnonymous:             0 kB\nVmFlags: rd wr mr mw me ac\n\
+02000000-02001000 r--p 00000000 00:41 77             /another/file\n\
+Private_Dirty:         0 kB\nAnonymous:             0 kB\nVmFlags: rd mr mw me\n\
 7ffc0000-7ffc2000 r-xp 00000000 00:00 0          [vdso]\n\
 Private_Dirty:         0 kB\nAnonymous:             0 kB\nVmFlags: rd ex mr mw me de\n";
         assert_eq!(
-            clean_program_mappings(smaps),
+            clean_program_mappings(smaps, 0x70_0000),
             [(0x20_0000, 0x4e_2000), (0x6e_2000, 0xf1_e000)]
         );
+        assert_eq!(clean_program_mappings(smaps, 0x7000_0000), []);
     }
 
     #[test]
