@@ -92,9 +92,7 @@ fn cached(name: &str, recipe: &str, make: fn(&Path) -> Result<Vec<u8>>) -> Resul
     let key = digest(recipe.as_bytes())[7..19].to_owned();
     let directory = cache()?;
     let path = directory.join(format!("{name}-{key}.layer.tar"));
-    let lock = directory.join(format!("{name}.lock"));
-    let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
-    flock(&lock, FlockOperation::LockExclusive).context("lock the image cache")?;
+    let _lock = lock(&directory, name)?;
     if let Ok(bytes) = fs::read(&path) {
         return Ok(bytes);
     }
@@ -105,6 +103,14 @@ fn cached(name: &str, recipe: &str, make: fn(&Path) -> Result<Vec<u8>>) -> Resul
     let bytes = made?;
     replace(&path, &bytes)?;
     Ok(bytes)
+}
+
+/// Keeps other tests and other processes from making the same thing in the cache, until it is dropped.
+pub(crate) fn lock(directory: &Path, name: &str) -> Result<File> {
+    let path = directory.join(format!("{name}.lock"));
+    let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    flock(&lock, FlockOperation::LockExclusive).context("lock the image cache")?;
+    Ok(lock)
 }
 
 fn busybox_layer(work: &Path) -> Result<Vec<u8>> {

@@ -91,7 +91,9 @@ impl Drop for Room {
 /// Where the packages and those they need lie unpacked; `None` when all are installed.
 fn unpacked(packages: &[&str]) -> Result<Option<PathBuf>> {
     let cache = images::cache()?;
-    let place = cache.join(format!("room-{}", packages.join("-")));
+    let name = format!("room-{}", packages.join("-"));
+    let place = cache.join(&name);
+    let _lock = images::lock(&cache, &name)?;
     if place.is_dir() {
         return Ok(Some(place));
     }
@@ -107,12 +109,10 @@ fn unpacked(packages: &[&str]) -> Result<Option<PathBuf>> {
     if missing.is_empty() {
         return Ok(None);
     }
-    let work = cache.join(format!("room-{}.work", std::process::id()));
-    let made = unpack(&work, &missing);
-    let put = made.and_then(|()| match fs::rename(work.join("tree"), &place) {
-        // Another test was faster.
-        Err(_) if place.is_dir() => Ok(()),
-        put => put.with_context(|| format!("put {} in place", place.display())),
+    let work = cache.join(format!("{name}-{}.work", std::process::id()));
+    let put = unpack(&work, &missing).and_then(|()| {
+        fs::rename(work.join("tree"), &place)
+            .with_context(|| format!("put {} in place", place.display()))
     });
     drop(fs::remove_dir_all(&work));
     put.map(|()| Some(place))
