@@ -46,6 +46,12 @@ pub enum Error {
     /// The bridge of a network is gone.
     #[error("the bridge {0} does not exist")]
     BridgeMissing(LinkName),
+    /// The kernel gives a bridge no more ports (`BR_MAX_PORTS`, 1024 with one of its own).
+    #[error(
+        "the bridge {0} has as many ports as a bridge can have (1,023): remove a container from its network, or connect \
+         this one to another network"
+    )]
+    BridgeFull(LinkName),
 }
 
 impl Error {
@@ -60,6 +66,7 @@ impl Error {
             }
             Self::ParentMissing(_) | Self::BridgeMissing(_) => ErrorKind::NotFound,
             Self::WrongKind { .. } => ErrorKind::Conflict,
+            Self::BridgeFull(_) => ErrorKind::ResourceExhausted,
         }
     }
 }

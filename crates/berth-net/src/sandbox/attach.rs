@@ -171,7 +171,7 @@ impl Sandbox {
         drop(on_host);
         if let Err(error) = joined {
             self.undo(host, &end);
-            return Err(error);
+            return Err(port.explain(error));
         }
         Ok(end)
     }
@@ -228,7 +228,7 @@ impl Sandbox {
             Err(error) => {
                 // The failure is what the caller needs to hear of; what is left carries the endpoint's name.
                 let _ = host.route().execute(removal(made.index, name));
-                Err(error)
+                Err(port.explain(error))
             }
         }
     }
@@ -406,6 +406,16 @@ impl Port<'_> {
                 ),
                 message::link(link, vec![self.behaviour.attribute()]),
             );
+        }
+    }
+
+    /// The kernel answers "Exchange full" when a bridge has no number left for another port.
+    fn explain(&self, error: Error) -> Error {
+        match &error {
+            Error::Netlink(refused) if refused.errno() == Some(Errno::XFULL) => {
+                Error::BridgeFull(self.bridge.clone())
+            }
+            _ => error,
         }
     }
 }

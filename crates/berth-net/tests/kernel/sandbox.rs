@@ -368,6 +368,37 @@ fn nowhere_plan() -> EndpointPlan {
 }
 
 #[test]
+fn a_bridge_without_a_free_port_is_named() {
+    let (namespace, host) = bridged_host();
+    // Both ends of each pair are ports; the last finds none.
+    let ports: String = (0..512)
+        .map(|pair| {
+            format!(
+                "link add va{pair} type veth peer name vb{pair}\nlink set va{pair} master {BRIDGE}\nlink set vb{pair} master {BRIDGE}\n"
+            )
+        })
+        .collect();
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&script, ports).unwrap();
+    let filled = namespace.try_command(&format!("ip -force -batch {}", script.path().display()));
+    let answer = String::from_utf8_lossy(&filled.stderr);
+    assert!(answer.contains("Exchange full"), "{answer}");
+    let before = namespace.command("ip -o link").lines().count();
+    for pool in [true, false] {
+        let mut sandbox = if pool {
+            Sandbox::with_pair(&host, 1500).unwrap()
+        } else {
+            Sandbox::new().unwrap()
+        };
+        let error = sandbox.attach(&host, &endpoint(2, "vetha")).unwrap_err();
+        assert!(matches!(error, Error::BridgeFull(_)), "{error}");
+        assert_eq!(error.kind(), berth_types::ErrorKind::ResourceExhausted);
+        sandbox.release_pair().unwrap();
+        assert_eq!(namespace.command("ip -o link").lines().count(), before);
+    }
+}
+
+#[test]
 fn an_interface_s_name_is_taken_once() {
     let (_namespace, host) = bridged_host();
     let mut sandbox = Sandbox::with_pair(&host, 1500).unwrap();
