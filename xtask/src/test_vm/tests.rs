@@ -41,7 +41,7 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// Kernel features that Debian has: a test that misses one fails there.
-const PROMISES: &str = "dummy ipvlan macvlan sctp vlan";
+const PROMISES: &str = "cgroup2 dummy ipvlan macvlan sctp vlan";
 
 /// Packages whose tests touch the kernel.
 const TESTED: &[&str] = &[

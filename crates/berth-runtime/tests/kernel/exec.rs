@@ -1,12 +1,17 @@
 //! Processes in a running container.
 
+use std::fs;
+use std::path::Path;
+
 use berth_runtime::{ExecRequest, RuntimeError, StartFailure, StdioRequest, exec};
+use berth_testkit::needs;
 use serde_json::json;
 
 use crate::fixture::{Bundle, lines, wait_for};
 
 crate::tests![
     an_exec_is_in_every_namespace_and_group,
+    an_exec_follows_the_first_process_into_its_group,
     its_code_and_user_are_as_asked,
     failures_are_told_apart,
     nothing_to_exec_in_a_stopped_container,
@@ -47,6 +52,40 @@ fn an_exec_is_in_every_namespace_and_group() {
     assert_eq!(groups[..groups.len() / 2], groups[groups.len() / 2..]);
     assert_eq!(all[all.len() - 1], "box");
     end(container);
+}
+
+/// A service manager in a container moves itself into a group beneath, and the container's own then takes no process
+/// (cgroup-v2.rst, "No Internal Process Constraint").
+fn an_exec_follows_the_first_process_into_its_group() {
+    let mounted = Path::new("/sys/fs/cgroup");
+    if !needs::feature("cgroup2", mounted.join("cgroup.controllers").exists()) {
+        return;
+    }
+    let bundle = Bundle::new("exec sleep 600");
+    let container = running(&bundle);
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    let own = mounted.join(own.trim().strip_prefix("0::/").unwrap());
+    let inner = own.join("inner");
+    fs::create_dir(&inner).unwrap();
+    for process in fs::read_to_string(own.join("cgroup.procs"))
+        .unwrap()
+        .lines()
+    {
+        fs::write(inner.join("cgroup.procs"), process).unwrap();
+    }
+    let controllers = fs::read_to_string(own.join("cgroup.controllers")).unwrap();
+    assert!(controllers.contains("pids"), "{controllers}");
+    fs::write(own.join("cgroup.subtree_control"), "+pids").unwrap();
+
+    let output = bundle
+        .exec(bundle.shell("cat /proc/1/cgroup /proc/self/cgroup"))
+        .unwrap_or_else(|error| panic!("{}", error.chain()));
+    let groups = lines(&output.stdout);
+    assert_eq!(groups.len(), 2, "{output:?}");
+    assert_eq!(groups[0], groups[1]);
+    assert!(groups[0].ends_with("/inner"), "{output:?}");
+    end(container);
+    assert!(!own.exists(), "{} stays", own.display());
 }
 
 fn its_code_and_user_are_as_asked() {
