@@ -19,6 +19,7 @@ const TEST: &[Need] = &[
     ("runc", &["runc"]),
     ("podman", &["podman"]),
     ("conmon", &["conmon"]),
+    ("crun", &["crun"]),
     ("skopeo", &["skopeo"]),
     ("umoci", &["umoci"]),
     ("buildah", &["buildah"]),
@@ -32,10 +33,11 @@ const TEST: &[Need] = &[
     ("nft", &["nftables"]),
     ("dig", &["bind9-dnsutils", "dnsutils"]),
     ("wrk", &["wrk"]),
+    ("dbus-daemon", &["dbus-daemon", "dbus"]),
+    ("virtualenv", &["virtualenv"]),
 ];
 
 const BENCH: &[Need] = &[
-    ("crun", &["crun"]),
     ("iperf3", &["iperf3"]),
     ("mkfs.ext4", &["e2fsprogs"]),
     ("zstd", &["zstd"]),

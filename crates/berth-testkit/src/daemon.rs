@@ -286,6 +286,10 @@ impl Daemon {
         }
         words.extend(["-H".into(), format!("unix://{}", self.socket().display())]);
         words.extend(["--cgroup-parent".into(), self.scope.cgroup_parent.clone()]);
+        // Docker's own choice under systemd takes no parent that is not a unit.
+        if self.engine == Engine::Docker {
+            words.push("--exec-opt=native.cgroupdriver=cgroupfs".to_owned());
+        }
         if self.settings.namespace.is_none() {
             words.push("--bridge=none".to_owned());
             if self.engine == Engine::Docker {
@@ -580,11 +584,9 @@ impl Drop for Daemon {
             }
             _ if panicking => {
                 // The test's own message says what failed; this helps to see why.
+                let text = format!("--- log of the daemon\n{tail}\n");
                 let mut stderr = std::io::stderr();
-                drop(std::io::Write::write_all(
-                    &mut stderr,
-                    format!("--- log of the daemon\n{tail}\n").as_bytes(),
-                ));
+                drop(std::io::Write::write_all(&mut stderr, text.as_bytes()));
             }
             _ => {}
         }

@@ -35,7 +35,7 @@ pub fn feature(name: &str, there: bool) -> bool {
         );
         #[allow(clippy::print_stderr)] // the list of a run is made of such lines
         {
-            eprintln!("skipped: this kernel has no {name}");
+            eprintln!("skipped: this machine has no {name}");
         }
     }
     there

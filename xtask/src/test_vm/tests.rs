@@ -18,6 +18,7 @@ use crate::cargo::{command, visibly};
 /// What the tests compare with; the executables themselves need nothing.
 const PACKAGES: &[&str] = &[
     "bind9-dnsutils",
+    "buildah",
     "busybox-static",
     "ca-certificates",
     "conmon",
@@ -33,6 +34,7 @@ const PACKAGES: &[&str] = &[
     "openssl",
     "procps",
     "podman",
+    "python3-docker",
     "runc",
     "skopeo",
     "ufw",

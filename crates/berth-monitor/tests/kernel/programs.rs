@@ -1,8 +1,7 @@
 //! Containers made by other OCI runtimes.
 
-use std::path::PathBuf;
-
 use berth_monitor::{ConsoleSize, ExecRequest, MonitorEvent, RuntimeChoice, StartFailure};
+use berth_testkit::needs;
 use berth_types::Signal;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -19,19 +18,8 @@ async fn crun() {
     works("crun").await;
 }
 
-fn find(name: &str) -> Option<PathBuf> {
-    ["/usr/bin", "/usr/sbin", "/usr/local/bin"]
-        .iter()
-        .map(|dir| PathBuf::from(dir).join(name))
-        .find(|path| path.exists())
-}
-
-#[allow(clippy::print_stdout)]
 async fn works(name: &str) {
-    let Some(path) = find(name) else {
-        println!("skipped: {name} is not installed");
-        return;
-    };
+    let path = needs::program(name, name);
     let by = |stage: Stage| {
         stage.with(|request| {
             request.runtime = RuntimeChoice::Program {
@@ -44,7 +32,8 @@ async fn works(name: &str) {
     let handle = match stage.try_launch().await {
         Ok((handle, _)) => handle,
         Err(error) if error.to_string().contains("hybrid mode not supported") => {
-            println!("skipped: {error}");
+            // An old crun: it says so itself, and takes version 2 alone.
+            needs::feature("cgroup2", false);
             return;
         }
         Err(error) => panic!("{error}"),

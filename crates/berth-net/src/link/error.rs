@@ -32,6 +32,16 @@ pub enum Error {
          (1 to 4094) would be made"
     )]
     ParentName(LinkName),
+    /// A VLAN cannot be up on an interface that is down (`vlan_dev_open`).
+    #[error(
+        "the VLAN {vlan} cannot be used while {below} is down: set it up first (ip link set {below} up)"
+    )]
+    ParentDown {
+        /// The VLAN that was to be made.
+        vlan: LinkName,
+        /// The interface it lies on.
+        below: LinkName,
+    },
     /// The loopback interface cannot be a parent.
     #[error("the loopback interface cannot be the parent of a network")]
     ParentLoopback,
@@ -65,7 +75,7 @@ impl Error {
                 ErrorKind::InvalidArgument
             }
             Self::ParentMissing(_) | Self::BridgeMissing(_) => ErrorKind::NotFound,
-            Self::WrongKind { .. } => ErrorKind::Conflict,
+            Self::WrongKind { .. } | Self::ParentDown { .. } => ErrorKind::Conflict,
             Self::BridgeFull(_) => ErrorKind::ResourceExhausted,
         }
     }

@@ -6,6 +6,7 @@ use netlink_packet_route::link::{
     InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoVlan, IpVlanFlags, IpVlanMode, LinkAttribute,
     LinkInfo, MacVlanMode,
 };
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::bridge::alias;
@@ -183,6 +184,7 @@ impl Host {
             });
         }
         let mut attributes = vec![LinkAttribute::IfName(name.to_string())];
+        let mut lies_on = None;
         match plan {
             ParentPlan::Interface { .. } => {
                 if !name.as_str().contains('.') {
@@ -193,6 +195,7 @@ impl Host {
                     .find_link(below.as_str())?
                     .ok_or(Error::ParentMissing(below))?;
                 attributes.push(LinkAttribute::Link(below.index));
+                lies_on = below.name.parse().ok();
                 attributes.push(LinkAttribute::LinkInfo(vec![
                     LinkInfo::Kind(InfoKind::Vlan),
                     LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(number)])),
@@ -205,12 +208,22 @@ impl Host {
             }
         }
         let created = create(&mut route, plan, attributes);
-        if created.is_err() {
-            drop(route);
+        drop(route);
+        created.map_err(|error| {
             // The failure is what the caller needs to hear of.
             let _ = self.release_parent(name, plan.owner());
-        }
-        created
+            match (error, lies_on) {
+                (Error::Netlink(refused), Some(below))
+                    if refused.errno() == Some(Errno::NETDOWN) =>
+                {
+                    Error::ParentDown {
+                        vlan: name.clone(),
+                        below,
+                    }
+                }
+                (error, _) => error,
+            }
+        })
     }
 
     /// Removes a parent that was made for `owner`; true when it was there. One that is somebody else's stays.

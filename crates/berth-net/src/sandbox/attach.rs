@@ -444,20 +444,26 @@ impl End {
             port.push(&mut batch, link, bridge, attributes);
             batch
         };
-        match on_host.execute(request(false)) {
-            Err(error) if error.is_already_exists() => {
+        let (mut down_first, mut freed) = (false, false);
+        loop {
+            match on_host.execute(request(down_first)) {
                 // As in `make_port`: the name is still held by an earlier run of the same endpoint.
-                let present = on_host.find_link(port.name.as_str())?;
-                let stale = present.filter(|link| link.alias.as_deref() == Some(alias(port.owner)));
-                let Some(stale) = stale else {
-                    return Err(error.into());
-                };
-                on_host.execute(removal(stale.index, port.name.as_str()))?;
-                Ok(on_host.execute(request(false))?)
+                Err(error) if error.is_already_exists() && !freed => {
+                    let present = on_host.find_link(port.name.as_str())?;
+                    let stale =
+                        present.filter(|link| link.alias.as_deref() == Some(alias(port.owner)));
+                    let Some(stale) = stale else {
+                        return Err(error.into());
+                    };
+                    on_host.execute(removal(stale.index, port.name.as_str()))?;
+                    freed = true;
+                }
+                // Kernels before 6.2 rename links only while they are down.
+                Err(error) if error.errno() == Some(Errno::BUSY) && !down_first => {
+                    down_first = true;
+                }
+                answer => return Ok(answer?),
             }
-            // Kernels before 6.2 rename links only while they are down.
-            Err(error) if error.errno() == Some(Errno::BUSY) => Ok(on_host.execute(request(true))?),
-            answer => Ok(answer?),
         }
     }
 

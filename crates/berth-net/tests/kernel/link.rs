@@ -221,6 +221,12 @@ fn vlans_are_made_on_their_interface_and_removed() {
         return;
     }
     namespace.command("ip link add eth7 type veth peer name far7");
+    assert!(matches!(
+        host.ensure_parent(&parent("eth7.10")),
+        Err(Error::ParentDown { .. })
+    ));
+    assert_eq!(host.find_link(&name("eth7.10")).unwrap(), None);
+    namespace.command("ip link set eth7 up");
     assert!(host.ensure_parent(&parent("eth7.10")).unwrap().created);
     assert!(!host.ensure_parent(&parent("eth7.10")).unwrap().created);
     let shown = namespace.command("ip -d link show eth7.10");

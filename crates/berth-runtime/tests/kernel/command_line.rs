@@ -278,7 +278,7 @@ fn exec_joins_groups_beneath_the_container() {
                     test -w $d/cgroup.procs || continue
                     mkdir $d/inner
                     for f in cpuset.cpus cpuset.mems; do
-                        test ! -e $d/$f || cat $d/$f > $d/inner/$f
+                        test ! -e $d/inner/$f || cat $d/$f > $d/inner/$f
                     done
                 done";
     succeed(&bundle, &["exec", &bundle.id, "sh", "-c", make]);

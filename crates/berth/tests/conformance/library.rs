@@ -20,10 +20,9 @@ fn python(daemon: &Daemon) -> String {
         return "python3".to_owned();
     }
     let home = daemon.scratch().path().join("venv").display().to_string();
-    Command::new("python3")
-        .args(["-m", "venv", &home])
-        .run()
-        .ok();
+    // Debian's Python has no `venv` that could install anything.
+    let virtualenv = needs::program("virtualenv", "virtualenv");
+    Command::new(virtualenv).args(["--quiet", &home]).run().ok();
     let pip = format!("{home}/bin/pip");
     Command::new(pip)
         .args(["install", "--quiet", "docker==7.1.0"])
@@ -34,7 +33,6 @@ fn python(daemon: &Daemon) -> String {
 
 fn library_on(engine: Engine) {
     needs::root();
-    needs::program("python3", "python3-venv");
     let settings = Settings {
         network: true,
         ..Settings::default()

@@ -17,12 +17,11 @@ fn an_idle_daemon_gives_back_what_work_has_left() {
         daemon.berth("exec box true").ok();
         daemon.berth("run --rm --network none busybox true").ok();
     }
-    let busy = resident(&daemon);
-    wait::until("the daemon is small", || resident(&daemon) <= PROMISED);
+    let small = PROMISED.min(resident(&daemon) * 3 / 4);
+    wait::until("the daemon is small", || resident(&daemon) <= small);
     daemon.berth("exec box true").ok();
     daemon.berth("rm -f box").ok();
     daemon.assert_clean();
-    assert!(busy > PROMISED, "{busy} KiB after work show nothing");
 }
 
 /// All of the process that is in memory, in KiB: other daemons of this executable share its program, so that the

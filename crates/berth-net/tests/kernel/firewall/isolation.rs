@@ -1,5 +1,8 @@
 //! Who reaches whom without published ports.
 
+use std::path::Path;
+use std::process::Command;
+
 use berth_net::firewall::{GatewayMode, Link, Parts, Protocol};
 
 use super::topology::{Host, Server, ask, ask_udp, published, v4, v6};
@@ -74,7 +77,11 @@ fn an_internal_network_has_no_way_out_or_in() {
 
 #[test]
 fn members_kept_apart_meet_by_links_and_published_ports() {
-    // With packets of bridges shown to the firewall of packets, and without.
+    // With packets of bridges shown to the firewall of packets, and without: some kernels have that as a module.
+    if !Path::new("/proc/sys/net/bridge").exists() {
+        let loaded = Command::new("modprobe").arg("br_netfilter").status();
+        assert!(loaded.unwrap().success(), "br_netfilter cannot be loaded");
+    }
     for shown in ["1", "0"] {
         let (mut host, outside) = Host::new();
         for table in ["iptables", "ip6tables"] {
