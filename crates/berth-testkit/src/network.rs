@@ -47,6 +47,9 @@ impl Network {
         for line in lines {
             Command::new("ip").args(line.split(' ')).checked()?;
         }
+        // As a host that nobody has told to forward; a namespace begins as the machine is.
+        let off = "net.ipv4.ip_forward=0";
+        network.on_host("sysctl").args(["-qw", off]).checked()?;
         Ok(network)
     }
 

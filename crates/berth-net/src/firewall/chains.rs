@@ -212,6 +212,17 @@ fn forward() -> Chain {
         Expression::within(Set::Bridges),
         Expression::Verdict(Verdict::Accept),
     ]));
+    for (kind, source) in [
+        (Meta::InKind, Source::InInterface),
+        (Meta::OutKind, Source::OutInterface),
+    ] {
+        chain.rules.push(rule([
+            Expression::meta_is(kind, interface_key("bridge").to_vec()),
+            Expression::load(&[source]),
+            Expression::without(Set::Earlier),
+            Expression::Verdict(Verdict::Return),
+        ]));
+    }
     chain.rules.push(rule([
         Expression::load(&[Source::Family]),
         Expression::within(Set::Strict),

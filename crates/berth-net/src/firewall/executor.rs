@@ -4,21 +4,23 @@
 //! leaves it as it was; [`Firewall::heal`] finds and repairs any difference.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 
 use super::audit::InputPolicy;
 use super::book::Book;
 use super::chains::FAMILIES;
 use super::conntrack;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::forwarding::{self, Forwarding};
 use super::legacy;
 use super::message::Batch;
 use super::others::{self, Warning};
 use super::parts::{Change, Parts, Protocol};
-use super::schema::{Data, Element, Set};
+use super::schema::{Element, Set, interface_key};
 use super::socket::Socket;
 use super::table::{Found, Table, kind};
+use crate::netlink::{Link, Route};
 
 /// The firewall of one daemon.
 #[derive(Debug)]
@@ -30,8 +32,9 @@ pub struct Firewall {
     /// Whether the table of frames is there.
     bridging: bool,
     book: Book,
-    /// Families in which what is not ours is not forwarded, because it was not before us either.
-    strict: BTreeSet<u8>,
+    /// In which families what is not ours is not forwarded, because it was not before us either ([`Set::Strict`]), and
+    /// which bridges had none then ([`Set::Earlier`]).
+    strict: BTreeSet<Element>,
     /// Whether the table is there: it comes with the first change and stays until [`Firewall::remove`].
     present: bool,
 }
@@ -93,8 +96,8 @@ impl Firewall {
             self.present = true;
             self.strict = found
                 .iter()
-                .filter(|element| element.set == Set::Strict)
-                .filter_map(|element| element.key.first().copied())
+                .filter(|element| matches!(element.set, Set::Strict | Set::Earlier))
+                .cloned()
                 .collect();
         }
         self.bridging = self.bridge.has_form(&self.socket)?;
@@ -107,26 +110,34 @@ impl Firewall {
     }
 
     /// Lets the kernel forward packets of the families of these addresses. Where it did not do so before, what is not
-    /// ours goes on not to be forwarded.
+    /// ours goes on not to be forwarded, but for networks on bridges that others make from then on.
     ///
     /// # Errors
     ///
-    /// `/proc/sys` cannot be written.
+    /// `/proc/sys` cannot be written, or the kernel does not list the links.
     pub fn enable_forwarding(&mut self, ipv4: bool, ipv6: bool) -> Result<()> {
         let before = self.strict.clone();
         let mut turn_on = Vec::new();
         for ((is_ipv4, family), wanted) in FAMILIES.into_iter().zip([ipv4, ipv6]) {
             if wanted && forwarding::state(is_ipv4)? == Forwarding::Off {
-                self.strict.insert(family);
+                let key = vec![family, 0, 0, 0];
+                self.strict.insert(Element::of(Set::Strict, key));
                 turn_on.push(is_ipv4);
             }
         }
+        if !turn_on.is_empty() {
+            let ours = self.bridges();
+            let others = bridges_here()?
+                .into_iter()
+                .filter(|one| !ours.contains(one));
+            self.strict
+                .extend(others.map(|one| Element::of(Set::Earlier, interface_key(&one).to_vec())));
+        }
         // The drop stands before the door is opened.
         if before != self.strict && self.present {
-            let added = self.strict_elements();
             let mut batch = Batch::default();
-            self.inet
-                .change(&mut batch, kind::NEW_ELEMENT, added.iter());
+            let added = self.strict.difference(&before);
+            self.inet.change(&mut batch, kind::NEW_ELEMENT, added);
             self.socket
                 .commit("keep what is not ours from being forwarded", &batch)?;
         }
@@ -212,23 +223,11 @@ impl Firewall {
         self.book.bridges().map(str::to_owned).collect()
     }
 
-    fn strict_elements(&self) -> Vec<Element> {
-        self.strict
-            .iter()
-            .map(|family| Element {
-                set: Set::Strict,
-                key: vec![*family, 0, 0, 0],
-                last: None,
-                data: Data::None,
-            })
-            .collect()
-    }
-
     fn wanted(&self) -> BTreeSet<Element> {
         self.book
             .elements()
             .cloned()
-            .chain(self.strict_elements())
+            .chain(self.strict.iter().cloned())
             .collect()
     }
 
@@ -308,4 +307,18 @@ impl Firewall {
             .collect();
         conntrack::forget_ports(&self.socket, &ports)
     }
+}
+
+/// The bridges of the calling thread's network namespace.
+fn bridges_here() -> Result<Vec<String>> {
+    let links = Route::open().and_then(|mut route| route.links());
+    let links = links.map_err(|cause| {
+        Error::new(
+            "look which bridges are there before packets are forwarded",
+            io::Error::other(cause),
+        )
+    })?;
+    let is_bridge = |link: &Link| link.kind.as_deref() == Some("bridge");
+    let bridges = links.into_iter().filter(is_bridge);
+    Ok(bridges.map(|link| link.name).collect())
 }

@@ -29,6 +29,10 @@ pub(crate) enum Meta {
     Family = 15,
     /// The transport protocol's number.
     L4Protocol = 16,
+    /// What sort of link the incoming interface is, by the word of `ip link add type`.
+    InKind = 26,
+    /// The same of the outgoing interface.
+    OutKind = 27,
 }
 
 /// Parts of a tracked connection: `NFT_CT_*`, and bits of their values.

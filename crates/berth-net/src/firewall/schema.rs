@@ -111,6 +111,9 @@ pub(crate) enum Set {
     Snat6,
     /// Families in which what is not ours is not forwarded.
     Strict,
+    /// Bridges of others that were there when that began; those that come later belong to networks of containers or
+    /// virtual machines, which count on forwarding.
+    Earlier,
     /// Published port → address and port of the container.
     Translate(Scope, Keyed),
     /// Ports that only the host itself reaches.
@@ -154,6 +157,7 @@ impl Set {
             Self::Snat4,
             Self::Snat6,
             Self::Strict,
+            Self::Earlier,
         ];
         for scope in [Scope::Public, Scope::Local] {
             all.extend(Keyed::all().map(|keyed| Self::Translate(scope, keyed)));
@@ -198,6 +202,7 @@ impl Set {
             Self::Snat4 => "snat4".into(),
             Self::Snat6 => "snat6".into(),
             Self::Strict => "strict".into(),
+            Self::Earlier => "earlier".into(),
             Self::Translate(Scope::Public, keyed) => format!("public-{}", keyed.suffix()),
             Self::Translate(Scope::Local, keyed) => format!("local-{}", keyed.suffix()),
             Self::Sealed(keyed) => format!("sealed-{}", keyed.suffix()),
@@ -213,9 +218,13 @@ impl Set {
     pub(crate) fn fields(self) -> Vec<Field> {
         use Field::{Interface, Port, Protocol};
         match self {
-            Self::Bridges | Self::From4 | Self::From6 | Self::To4 | Self::To6 | Self::Apart => {
-                vec![Interface]
-            }
+            Self::Bridges
+            | Self::From4
+            | Self::From6
+            | Self::To4
+            | Self::To6
+            | Self::Earlier
+            | Self::Apart => vec![Interface],
             Self::Within | Self::Open | Self::Trusted => vec![Interface, Interface],
             Self::Exposed4 | Self::BridgePublished4 => vec![Field::Ipv4, Protocol, Port],
             Self::Exposed6 | Self::BridgePublished6 => vec![Field::Ipv6, Protocol, Port],

@@ -203,7 +203,9 @@ fn masquerade_is_an_option_and_trusted_interfaces_reach_published_ports() {
 
 #[test]
 fn what_was_not_forwarded_before_is_not_forwarded_now() {
-    let (mut host, outside) = Host::new();
+    let bare = crate::namespace::Namespace::new();
+    bare.command("ip link add lan0 type bridge");
+    let (mut host, outside) = Host::on(bare);
     host.network(11, |_| ());
     let web = host.container(11, 2);
     let far = crate::namespace::Namespace::new();
@@ -217,4 +219,35 @@ fn what_was_not_forwarded_before_is_not_forwarded_now() {
     let _server = Server::start(&far, 80);
     assert!(ask(&outside, "198.51.100.2:80").is_none());
     assert!(ask(&web, "198.51.100.2:80").is_some());
+
+    // A network that another program makes later counts on forwarding; one that was there had none.
+    for (bridge, subnet, reached) in [("lan0", "10.77.0", false), ("virt0", "10.78.0", true)] {
+        if reached {
+            host.namespace
+                .command(&format!("ip link add {bridge} type bridge"));
+        }
+        let member = crate::namespace::Namespace::new();
+        super::topology::wire(&host.namespace, "port0", &member);
+        host.namespace
+            .command(&format!("ip addr add {subnet}.1/24 dev {bridge}"));
+        host.namespace
+            .command(&format!("ip link set port0 master {bridge} up"));
+        host.namespace.command(&format!("ip link set {bridge} up"));
+        member.command(&format!("ip addr add {subnet}.2/24 dev eth0"));
+        member.command("ip link set eth0 up");
+        member.command(&format!("ip route add default via {subnet}.1"));
+        far.command(&format!("ip route add {subnet}.0/24 via 198.51.100.1"));
+        crate::namespace::wait_until("the member reaches the host", || {
+            member
+                .try_command(&format!("busybox ping -c 1 -W 1 {subnet}.1"))
+                .status
+                .success()
+        });
+        assert_eq!(
+            ask(&member, "198.51.100.2:80").is_some(),
+            reached,
+            "{bridge}"
+        );
+        host.namespace.command("ip link del port0");
+    }
 }

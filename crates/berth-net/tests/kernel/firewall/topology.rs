@@ -26,7 +26,11 @@ pub(super) struct Host {
 impl Host {
     /// A host with an outside interface `eth0` (192.0.2.1, 2001:db8::1) and the neighbour behind it (….2).
     pub(super) fn new() -> (Self, Namespace) {
-        let namespace = Namespace::new();
+        Self::on(Namespace::new())
+    }
+
+    /// As [`Host::new`], with what is there already.
+    pub(super) fn on(namespace: Namespace) -> (Self, Namespace) {
         let outside = Namespace::new();
         quick(&namespace);
         quick(&outside);
