@@ -168,15 +168,16 @@ impl Reference {
     /// The name as people write it: `busybox`, `someone/app`, `localhost:5000/app`.
     #[must_use]
     pub fn familiar_name(&self) -> String {
-        if self.registry == DEFAULT_REGISTRY {
-            let repository = &self.repository;
-            return repository
-                .strip_prefix("library/")
-                .filter(|rest| !rest.contains('/'))
-                .unwrap_or(repository)
-                .to_owned();
+        let repository = self.repository.as_str();
+        // One that begins like a registry would be taken for another image.
+        if self.registry != DEFAULT_REGISTRY || split_registry(repository).1 != repository {
+            return self.name();
         }
-        self.name()
+        repository
+            .strip_prefix("library/")
+            .filter(|rest| !rest.contains('/'))
+            .unwrap_or(repository)
+            .to_owned()
     }
 
     /// The whole reference as people write it: `busybox:latest`, `busybox@sha256:…`.
@@ -324,6 +325,11 @@ mod tests {
                 "someone/app",
                 "docker.io/someone/app:latest",
                 "someone/app:latest",
+            ),
+            (
+                "docker.io/example.com/app",
+                "docker.io/example.com/app:latest",
+                "docker.io/example.com/app:latest",
             ),
             (
                 "localhost/app",
