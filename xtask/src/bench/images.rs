@@ -44,6 +44,7 @@ pub(super) fn run(options: &Options, wanted: &[String]) -> Result<()> {
     } else {
         options.rounds
     };
+    disk::sweep();
     eprintln!("making images, or finding them");
     let registry = Registry::serve_bulk(&[Bulk::Many, Bulk::Large, Bulk::Small])?;
     for (name, measure) in PARTS {
