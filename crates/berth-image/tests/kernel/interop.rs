@@ -11,7 +11,7 @@ use crate::assemble::{base, changed, commit, saved};
 use crate::support::{Home, Layer, Made, Tar, tree};
 
 /// Runs a program with words split at blanks; its standard output.
-fn run(words: &str) -> String {
+pub(crate) fn run(words: &str) -> String {
     let mut words = words.split_whitespace();
     let program = words.next().unwrap();
     let output = Command::new(program)
@@ -23,12 +23,12 @@ fn run(words: &str) -> String {
 }
 
 /// Tools with storage of their own that holds what they pull for as long as this lives.
-struct Tools {
+pub(crate) struct Tools {
     work: tempfile::TempDir,
 }
 
 impl Tools {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             work: tempfile::Builder::new()
                 .prefix("bt-interop-")
@@ -37,7 +37,7 @@ impl Tools {
         }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.work.path().join(name).display().to_string()
     }
 
@@ -52,13 +52,13 @@ impl Tools {
 }
 
 /// Everything but the root, whose time belongs to whoever mounts it.
-fn below(mut tree: BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(crate) fn below(mut tree: BTreeMap<String, String>) -> BTreeMap<String, String> {
     tree.remove("/");
     tree
 }
 
 #[track_caller]
-fn assert_same(ours: &BTreeMap<String, String>, theirs: &BTreeMap<String, String>) {
+pub(crate) fn assert_same(ours: &BTreeMap<String, String>, theirs: &BTreeMap<String, String>) {
     for (path, text) in theirs {
         assert_eq!(ours.get(path), Some(text), "{path}");
     }

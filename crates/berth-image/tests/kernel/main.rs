@@ -13,6 +13,7 @@ mod formats;
 mod hostile;
 mod interop;
 mod load;
+mod many;
 mod pull;
 mod registry;
 mod remove;

@@ -418,22 +418,28 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<String, String> {
             }
         }
         if kind.is_dir() {
-            for entry in std::fs::read_dir(&path).unwrap() {
-                let mut names = vec![entry.unwrap().file_name()];
-                names.sort();
-                pending.extend(names.into_iter().map(|name| relative.join(name)));
-            }
+            let mut names: Vec<_> = std::fs::read_dir(&path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            // The last one is visited first.
+            names.sort_by(|a, b| b.cmp(a));
+            pending.extend(names.into_iter().map(|name| relative.join(name)));
         }
         found.insert(name, text);
-        pending.sort_by(|a, b| b.cmp(a));
     }
     found
 }
 
 fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut none: [u8; 0] = [];
+    // Asked for its length first: few files have any.
+    if rustix::fs::llistxattr(path, &mut none[..]).unwrap_or(0) == 0 {
+        return found;
+    }
     let mut list = vec![0_u8; 65_536];
     let length = rustix::fs::llistxattr(path, &mut list[..]).unwrap_or(0);
-    let mut found = BTreeMap::new();
     for name in list[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
         let mut value = vec![0_u8; 65_536];
         let length =
