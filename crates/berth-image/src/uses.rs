@@ -99,6 +99,18 @@ impl ImageStore {
         Ok((image, lease))
     }
 
+    /// The image that a container is made of, also one that was removed by force since and is in no list.
+    ///
+    /// # Errors
+    /// When it is not there, or the records cannot be read.
+    pub fn made_of(&self, id: &ImageId) -> Result<Image> {
+        let record = self.inner.records.image(id)?;
+        let record = record.ok_or_else(|| ImageError::NoSuchImage {
+            reference: id.to_string(),
+        })?;
+        Ok(Image { id: *id, record })
+    }
+
     /// Notes that an image is used now.
     pub fn note_use(&self, image: &ImageId) {
         let now = std::time::SystemTime::now().into();

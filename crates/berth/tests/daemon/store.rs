@@ -210,6 +210,8 @@ fn a_stopped_container_keeps_what_it_is_made_of() {
     daemon.berth("system check --deep -q").ok();
     daemon.berth("image prune -af").ok();
     assert_eq!(daemon.berth("start -a kept").ok().stdout, "here".repeat(4));
+    // A new image of it stands by itself.
+    daemon.berth("commit kept made:1").ok();
     let container = daemon.inspect("kept")["Id"]
         .as_str()
         .expect("an id")
@@ -228,7 +230,13 @@ fn a_stopped_container_keeps_what_it_is_made_of() {
         .prints("unrepaired");
     std::fs::rename(files.join("away"), files.join("upper")).expect("no damage");
     daemon.berth("rm kept").ok();
-    // With its last container the layers go.
+    daemon
+        .berth("run --rm --network none made:1")
+        .ok()
+        .prints(&"here".repeat(5));
+    daemon.berth("system check --deep -q").ok();
+    daemon.berth("rmi made:1").ok();
+    // With the last that is made of them the layers go.
     wait::until("only the built-in image is left", || {
         usage(&daemon)["LayersSize"].as_i64().unwrap_or(i64::MAX) < 1 << 20
     });

@@ -101,7 +101,7 @@ fn make(
     request: CommitRequest,
     config: ImageConfig,
 ) -> Result<Digest, EngineError> {
-    let parent = images.resolve(&container.spec.image_id.to_string())?;
+    let parent = images.made_of(&container.spec.image_id)?;
     let mut document = images.document(&parent.id)?;
     let mut assembly = images.assembly();
     let mut layers = assembly.layers_of(&parent)?;
@@ -134,7 +134,9 @@ fn make(
             .insert("comment".to_owned(), request.comment.into());
     }
     let names: Vec<Reference> = request.name.into_iter().collect();
-    Ok(assembly.finish(document, layers, &names, Some(parent.id))?)
+    // What is in no list any more is nobody's parent; its layers are the new image's own from here on.
+    let parent = (!parent.record.retired).then_some(parent.id);
+    Ok(assembly.finish(document, layers, &names, parent)?)
 }
 
 /// The configuration of the new image.
