@@ -45,8 +45,8 @@ pub use client::{
     AttachOptions, ByteStream, CheckOptions, Client, ClientError, CommitOptions,
     ContainerListOptions, ContainerRemoveOptions, ContainerWaiting, CopyOptions, EventsOptions,
     Hijacked, HijackedReader, Host, HostError, ImageListOptions, ImageRemoveOptions, ImportOptions,
-    JsonStream, LoadOptions, LogStream, LogsOptions, PullOptions, PushOptions, StatsOptions,
-    StopOptions, VolumeImportOptions, WaitCondition,
+    JsonStream, LoadOptions, LogStream, LogsOptions, PullOptions, PushOptions, ReferrersOptions,
+    StatsOptions, StopOptions, VolumeImportOptions, WaitCondition,
 };
 pub use container_action::{
     ContainerPruneReport, ContainerTopResponse, ContainerUpdateBody, ContainerUpdateResponse,
@@ -89,8 +89,8 @@ pub use network::{
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
 pub use query::{Query, QueryError, decode as decode_query_text};
 pub use registry::{
-    DistributionInspect, ManifestListPush, ManifestListPushed, ManifestSource, PushResult,
-    PushedInstead, RemoteManifest, SearchResult,
+    DistributionInspect, ManifestListPush, ManifestListPushed, ManifestReferrers, ManifestSource,
+    PushResult, PushedInstead, RemoteManifest, SearchResult,
 };
 pub use system::{
     BuildCachePruneReport, CheckFinding, CheckReport, ComponentVersion, DataRootUsage, DiskUsage,

@@ -42,6 +42,14 @@ wire! {
         platforms: Vec<OciPlatform> = "Platforms";
     }
 
+    /// Answer of `GET /berth/manifests/{name}/referrers`: what a registry keeps beside a manifest.
+    pub struct ManifestReferrers {
+        /// Digest of the manifest.
+        subject: String = "Subject";
+        /// What refers to it, in the registry's order.
+        referrers: Vec<OciDescriptor> = "Referrers";
+    }
+
     /// Request of `PUT /berth/manifests/{name}`: a list of manifests for a registry.
     pub struct ManifestListPush {
         media_type: String = "MediaType";

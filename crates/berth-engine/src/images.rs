@@ -20,9 +20,9 @@ pub use berth_image::why::{Cost, Why};
 pub use berth_image::{
     Change, ChangeKind, Credentials, HistoryStep, ImageError, ImageFilters, ImageSummary,
     ImageView, Instead, ListPush, ListRequest, LoadedImage, LogInRequest, LoggedIn, ManifestKind,
-    ManifestView, Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, RemoteManifest,
-    RemotePlatform, RemoteRequest, Removal, RemoveRequest, SearchFound, SearchRequest,
-    SourceManifest,
+    ManifestView, Progress, ProgressSink, PullRequest, Pulled, PushRequest, Pushed, Referrer,
+    Referrers, RemoteManifest, RemotePlatform, RemoteRequest, Removal, RemoveRequest, SearchFound,
+    SearchRequest, SourceManifest,
 };
 
 /// What is asked of an import.
@@ -393,6 +393,18 @@ impl Images {
         request: RemoteRequest,
     ) -> Result<RemoteManifest, EngineError> {
         Ok(self.store.remote_manifest(&request).await?)
+    }
+
+    /// What refers to a manifest where it is; of an index, with `platform`, to the manifest of that platform.
+    ///
+    /// # Errors
+    /// When it is not there, or the registry does not let us look.
+    pub async fn referrers(
+        &self,
+        request: RemoteRequest,
+        platform: Option<Platform>,
+    ) -> Result<Referrers, EngineError> {
+        Ok(self.store.referrers(&request, platform.as_ref()).await?)
     }
 
     /// Puts a list of manifests into a registry. Gives its digest, and the names of the manifests that were

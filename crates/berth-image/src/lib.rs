@@ -58,7 +58,7 @@ pub use progress::{Progress, ProgressSink};
 pub use pull::{PullRequest, Pulled};
 pub use push::{Instead, PushRequest, Pushed};
 pub use query::{ImageFilters, ImageSummary, ListRequest};
-pub use registry::{Credentials, Referrer};
+pub use registry::{Credentials, Referrer, Referrers};
 pub use remote::{ListPush, RemoteManifest, RemotePlatform, RemoteRequest, SourceManifest};
 pub use remove::{ImageUse, Removal, RemoveRequest};
 pub use repair::KnownCredentials;

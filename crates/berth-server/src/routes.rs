@@ -89,6 +89,7 @@ static ROUTES: &[Route] = routes! {
 
     POST "/auth" registries::log_in;
     GET "/distribution/{..}/json" registries::distribution;
+    GET "/berth/manifests/{..}/referrers" registries::referrers;
     GET "/berth/manifests/{..}" registries::manifest;
     PUT "/berth/manifests/{..}" registries::push_list;
 

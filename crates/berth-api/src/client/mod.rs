@@ -27,7 +27,7 @@ pub use error::ClientError;
 pub use hijack::{Hijacked, HijackedReader};
 pub use host::{Host, HostError};
 pub use images::{ImageListOptions, ImageRemoveOptions, LoadOptions, PullOptions};
-pub use registries::PushOptions;
+pub use registries::{PushOptions, ReferrersOptions};
 pub use stream::{ByteStream, JsonStream, LogStream};
 pub use system::{CheckOptions, EventsOptions};
 pub use volumes::VolumeImportOptions;

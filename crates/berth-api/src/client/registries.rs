@@ -6,7 +6,7 @@ use super::{Call, Client, ClientError, JsonStream};
 use crate::query::{Query, encode_path};
 use crate::{
     AuthConfig, DistributionInspect, Filters, JsonMessage, ManifestListPush, ManifestListPushed,
-    RemoteManifest, SearchResult,
+    ManifestReferrers, RemoteManifest, SearchResult,
 };
 use berth_types::Platform;
 
@@ -21,6 +21,15 @@ pub struct PushOptions {
     pub platform: Option<Platform>,
     /// Credentials of its registry.
     pub auth: Option<AuthConfig>,
+}
+
+/// What is asked about what refers to a manifest.
+#[derive(Debug, Clone, Default)]
+pub struct ReferrersOptions {
+    /// The manifest of this platform behind an index; else the index itself.
+    pub platform: Option<Platform>,
+    /// Do without TLS and a certificate that verifies.
+    pub insecure: bool,
 }
 
 impl Client {
@@ -83,6 +92,22 @@ impl Client {
         let mut query = Query::new();
         query.add_flag("insecure", insecure);
         let address = format!("/berth/manifests/{}", encode_path(name));
+        self.json(with_auth(Call::get(address, &query), auth)).await
+    }
+
+    /// What refers to a manifest in its registry.
+    pub async fn manifest_referrers(
+        &self,
+        name: &str,
+        options: &ReferrersOptions,
+        auth: Option<&AuthConfig>,
+    ) -> Result<ManifestReferrers, ClientError> {
+        let mut query = Query::new();
+        query.add_flag("insecure", options.insecure);
+        if let Some(platform) = &options.platform {
+            query.add("platform", platform_text(platform));
+        }
+        let address = format!("/berth/manifests/{}/referrers", encode_path(name));
         self.json(with_auth(Call::get(address, &query), auth)).await
     }
 

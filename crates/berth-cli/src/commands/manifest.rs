@@ -144,7 +144,7 @@ fn is_known(platform: &OciPlatform) -> bool {
     })
 }
 
-fn parse(text: &str) -> Result<Reference, Failure> {
+pub(super) fn parse(text: &str) -> Result<Reference, Failure> {
     Reference::parse(text)
         .map(Reference::with_default_tag)
         .map_err(|error| Failure::new(error.to_string()))

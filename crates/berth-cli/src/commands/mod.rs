@@ -28,6 +28,7 @@ mod login;
 mod logout;
 mod logs;
 mod manifest;
+mod manifest_referrers;
 mod manifest_store;
 mod many;
 mod network_connect;
@@ -185,6 +186,7 @@ pub(crate) const COMMANDS: &[&Spec] = &[
     &manifest::CREATE,
     &manifest::INSPECT,
     &manifest::PUSH,
+    &manifest_referrers::SPEC,
     &manifest::RM,
     &network_connect::CONNECT,
     &network_create::SPEC,

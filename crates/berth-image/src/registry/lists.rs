@@ -33,6 +33,15 @@ pub struct Referrer {
     pub annotations: IndexMap<String, String>,
 }
 
+/// What refers to one manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referrers {
+    /// Digest of the manifest.
+    pub subject: Digest,
+    /// What refers to it, in the registry's order.
+    pub found: Vec<Referrer>,
+}
+
 #[derive(Deserialize)]
 struct Tags {
     #[serde(default)]
@@ -40,7 +49,7 @@ struct Tags {
 }
 
 #[derive(Deserialize)]
-struct Referrers {
+struct ReferrersPage {
     #[serde(default)]
     manifests: Vec<Referrer>,
 }
@@ -79,7 +88,7 @@ impl Session<'_> {
         let path = format!("referrers/{digest}");
         let listed = self
             .pages(&path, "", &words, &[media::OCI_INDEX], |bytes, object| {
-                let page: Referrers = parse_json(bytes, object)?;
+                let page: ReferrersPage = parse_json(bytes, object)?;
                 found.extend(page.manifests);
                 Ok(found.len())
             })
@@ -94,7 +103,7 @@ impl Session<'_> {
         }
         match self.manifest(&format!("sha256-{}", digest.hex())).await {
             Ok(fallback) => {
-                let page: Referrers = parse_json(&fallback.bytes, &words)?;
+                let page: ReferrersPage = parse_json(&fallback.bytes, &words)?;
                 Ok(page.manifests)
             }
             Err(ImageError::Registry {

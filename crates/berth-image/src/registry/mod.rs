@@ -29,7 +29,7 @@ pub(crate) use answer::backoff;
 pub use challenge::Credentials;
 pub(crate) use challenge::percent_encode;
 pub(crate) use endpoint::Endpoint;
-pub use lists::Referrer;
+pub use lists::{Referrer, Referrers};
 pub(crate) use purpose::Purpose;
 pub(crate) use reach::Reached;
 pub(crate) use sending::{Outgoing, Watch};

@@ -1,7 +1,7 @@
 //! How registries are reached: mirrors, proxies, TLS, credentials.
 
 use berth_image::documents::media;
-use berth_image::{Credentials, PullRequest, RegistrySettings, Settings, digest_of};
+use berth_image::{Credentials, PullRequest, RegistrySettings, RemoteRequest, Settings, digest_of};
 use berth_types::ErrorKind;
 
 use crate::pull::{image, pull, refused, request};
@@ -136,9 +136,16 @@ fn tags_and_referrers_are_listed_page_by_page() {
         .block_on(home.store.remote_tags(&reference("a/c"), None))
         .unwrap_err();
     assert!(error.to_string().contains("1000 pages"), "{error}");
+    let asked = RemoteRequest {
+        reference: reference("a/b:1"),
+        credentials: None,
+        insecure: false,
+    };
     let found = runtime
-        .block_on(home.store.referrers(&reference("a/b:1"), None))
+        .block_on(home.store.referrers(&asked, None))
         .unwrap();
+    assert_eq!(found.subject, digest_of(&image.manifest));
+    let found = found.found;
     assert_eq!(
         (found[0].digest, found[0].artifact_type.as_str()),
         (digest, "signature")

@@ -5,11 +5,12 @@ use crate::failure::Failure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use berth_api::{
-    DistributionInspect, JsonMessage, ManifestSource, OciDescriptor, OciPlatform, ProgressDetail,
-    PushResult, PushedInstead, SearchResult,
+    DistributionInspect, JsonMessage, ManifestReferrers, ManifestSource, OciDescriptor,
+    OciPlatform, ProgressDetail, PushResult, PushedInstead, SearchResult,
 };
 use berth_engine::images::{
-    Instead, Pushed, RemoteManifest, RemotePlatform, SearchFound, SourceManifest,
+    Instead, Pushed, Referrer, Referrers, RemoteManifest, RemotePlatform, SearchFound,
+    SourceManifest,
 };
 use berth_types::Reference;
 use serde::Serialize;
@@ -86,6 +87,21 @@ pub(crate) fn remote_manifest(manifest: RemoteManifest) -> berth_api::RemoteMani
         descriptor,
         document,
         platforms,
+    }
+}
+
+pub(crate) fn referrers(referrers: Referrers) -> ManifestReferrers {
+    let one = |one: Referrer| OciDescriptor {
+        media_type: one.media_type,
+        digest: one.digest.to_string(),
+        size: signed(one.size),
+        annotations: one.annotations.into_iter().collect(),
+        artifact_type: one.artifact_type,
+        ..OciDescriptor::default()
+    };
+    ManifestReferrers {
+        subject: referrers.subject.to_string(),
+        referrers: referrers.found.into_iter().map(one).collect(),
     }
 }
 

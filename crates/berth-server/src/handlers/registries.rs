@@ -117,6 +117,15 @@ pub(crate) async fn manifest(engine: Arc<Engine>, request: Request) -> Answer {
     ))
 }
 
+pub(crate) async fn referrers(engine: Arc<Engine>, request: Request) -> Answer {
+    let platform = platform(&request, 0)?;
+    let referrers = engine.images.referrers(remote(&request)?, platform).await?;
+    Ok(Reply::json(
+        StatusCode::OK,
+        &convert::registries::referrers(referrers),
+    ))
+}
+
 pub(crate) async fn push_list(engine: Arc<Engine>, mut request: Request) -> Answer {
     let list: ManifestListPush = request
         .json()

@@ -4,6 +4,7 @@ mod cache;
 mod clients;
 mod management;
 mod protocol;
+mod referrers;
 mod security;
 mod survival;
 
