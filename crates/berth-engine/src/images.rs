@@ -3,6 +3,7 @@
 
 use std::io::Read;
 
+use berth_image::assemble::ImportRequest;
 use berth_image::{ImageStore, ImageUse};
 use berth_types::{Platform, Reference};
 use indexmap::IndexMap;
@@ -74,6 +75,20 @@ pub(crate) fn announce_removals(events: &Events, removals: &[Removal]) {
         let attributes = IndexMap::from([("name".to_owned(), id.clone())]);
         events.publish(EventKind::Image, action, id, attributes);
     }
+}
+
+/// What the store is asked for an import, and the name to tell of.
+fn import_request(request: ImportImage) -> Result<(ImportRequest, Option<String>), EngineError> {
+    let mut config = berth_types::ImageConfig::default();
+    crate::instructions::apply(&mut config, &request.changes)?;
+    let shown = request.name.as_ref().map(Reference::familiar);
+    let request = ImportRequest {
+        config,
+        message: request.message,
+        platform: request.platform,
+        name: request.name,
+    };
+    Ok((request, shown))
 }
 
 impl From<ImageError> for EngineError {
@@ -473,22 +488,34 @@ impl Images {
         request: ImportImage,
         progress: ProgressSink,
     ) -> Result<berth_types::Digest, EngineError> {
-        let mut config = berth_types::ImageConfig::default();
-        crate::instructions::apply(&mut config, &request.changes)?;
-        let shown = request.name.as_ref().map(Reference::familiar);
-        let request = berth_image::assemble::ImportRequest {
-            config,
-            message: request.message,
-            platform: request.platform,
-            name: request.name,
-        };
+        let (request, shown) = import_request(request)?;
         let id = self
             .block(move |store| store.import(archive, request, &progress))
             .await?;
+        self.imported(id, shown);
+        Ok(id)
+    }
+
+    /// As [`Self::import`], of an archive at an `http` or `https` address. Dropping the future ends the transfer.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, and as [`Self::import`].
+    pub async fn import_from(
+        &self,
+        address: &str,
+        request: ImportImage,
+        progress: ProgressSink,
+    ) -> Result<berth_types::Digest, EngineError> {
+        let (request, shown) = import_request(request)?;
+        let id = self.store.import_from(address, request, progress).await?;
+        self.imported(id, shown);
+        Ok(id)
+    }
+
+    fn imported(&self, id: berth_types::Digest, shown: Option<String>) {
         let text = id.to_string();
         self.announce("import", &text, shown.as_deref().unwrap_or(&text));
         self.growth.happened();
-        Ok(id)
     }
 
     /// Loads the image that is part of the program, unless it is here.

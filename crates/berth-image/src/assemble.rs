@@ -23,7 +23,7 @@ use crate::error::{Attempt, ImageError, Result};
 use crate::layers::capture;
 use crate::layers::view::Merged;
 use crate::limits;
-use crate::progress::{Pace, Progress, ProgressSink, Reported};
+use crate::progress::{Pace, Progress, ProgressSink, Reported, silent};
 use crate::store::{Holds, Image, ImageId, ImageStore, NewImage};
 use crate::stream::{self, Compression};
 
@@ -198,6 +198,36 @@ impl ImageStore {
         };
         let names: Vec<Reference> = request.name.into_iter().collect();
         assembly.finish(document, vec![layer], &names, None)
+    }
+
+    /// As [`Self::import`], with the archive fetched from an `http` or `https` address.
+    ///
+    /// Dropping the future ends the transfer, and nothing of it stays.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, and as [`Self::import`].
+    pub async fn import_from(
+        &self,
+        address: &str,
+        request: ImportRequest,
+        progress: ProgressSink,
+    ) -> Result<ImageId> {
+        let client = &self.inner.registry;
+        let remote = client.open(address).await?;
+        progress(Progress::Status(format!(
+            "Downloading from {}",
+            remote.address
+        )));
+        let stall = self.inner.settings.registries.stall_timeout;
+        let (reader, delivery) = remote.deliver(stall, progress);
+        let store = self.clone();
+        let work = tokio::task::spawn_blocking(move || store.import(reader, request, &silent()));
+        let ((), imported) = tokio::join!(delivery, work);
+        imported.unwrap_or_else(|_| {
+            Err(ImageError::Cancelled {
+                attempt: "import an archive".into(),
+            })
+        })
     }
 }
 

@@ -160,6 +160,14 @@ pub enum ImageError {
         /// What was wanted.
         platform: String,
     },
+    /// What was to be fetched is at no address that is fetched from.
+    #[error("import from {address:?}: {reason}")]
+    Address {
+        /// The address, without what is secret in it.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The registry said no.
     #[error("{attempt}: {reason}")]
     Registry {
@@ -243,6 +251,7 @@ impl ImageError {
             | Self::PushByDigest
             | Self::OtherRegistry { .. }
             | Self::Filter { .. }
+            | Self::Address { .. }
             | Self::Setting { .. } => ErrorKind::InvalidArgument,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Archive { .. } | Self::Limit { .. } | Self::Document { .. } => {

@@ -79,6 +79,13 @@ pub enum Progress {
         /// Bytes in all.
         total: u64,
     },
+    /// Bytes of an archive that have come from its address (`Importing`).
+    Importing {
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all; zero when the server does not say.
+        total: u64,
+    },
     /// Bytes of stored content that have been compared with their digests.
     Checking {
         /// Bytes so far.

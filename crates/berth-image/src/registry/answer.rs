@@ -96,25 +96,28 @@ pub(super) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     fits.then_some((first, last.checked_add(1)?, total))
 }
 
+/// Where `Location` leads, which may be relative (RFC 3986 section 4.2).
 pub(super) fn redirect_target(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     let text = headers.get(LOCATION)?.to_str().ok()?;
-    let next: Uri = text.parse().ok()?;
-    if next.authority().is_some() {
+    if text.contains("://") {
+        let next: Uri = text.parse().ok()?;
         return matches!(next.scheme_str(), Some("http" | "https")).then_some(next);
     }
-    let path = next.path_and_query()?.as_str();
-    // A path without a leading slash is relative to the directory of the request.
-    let path = if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        let directory = from
-            .path()
-            .rsplit_once('/')
-            .map_or("", |(directory, _)| directory);
-        format!("{directory}/{path}")
+    let scheme = from.scheme_str()?;
+    if let Some(elsewhere) = text.strip_prefix("//") {
+        return format!("{scheme}://{elsewhere}").parse().ok();
+    }
+    let directory = from
+        .path()
+        .rsplit_once('/')
+        .map_or("", |(directory, _)| directory);
+    let path = match text.as_bytes().first()? {
+        b'/' => text.to_owned(),
+        b'?' => format!("{}{text}", from.path()),
+        _ => format!("{directory}/{text}"),
     };
     Uri::builder()
-        .scheme(from.scheme()?.clone())
+        .scheme(scheme)
         .authority(from.authority()?.clone())
         .path_and_query(path)
         .build()

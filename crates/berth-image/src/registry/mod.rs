@@ -2,10 +2,12 @@
 //!
 //! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]) and the certificates for them
 //! ([`certificates`]), authentication ([`challenge`], [`authentication`]) for a purpose ([`purpose`]), the requests
-//! themselves ([`reach`], [`session`], [`lists`], [`upload`], [`sending`]) and what their answers mean ([`answer`]).
+//! themselves ([`reach`], [`session`], [`lists`], [`upload`], [`sending`]) and what their answers mean ([`answer`]); files
+//! that are fetched from elsewhere over the same connections ([`address`]).
 //! Does not own what is done with the answers. Every answer is hostile until its digest is verified by the caller;
 //! sizes, waits, retries and redirects are bounded here.
 
+mod address;
 mod answer;
 mod authentication;
 mod certificates;

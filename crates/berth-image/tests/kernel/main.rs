@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod address;
 mod assemble;
 mod bombs;
 mod check;

@@ -287,6 +287,9 @@ pub(crate) fn progress(progress: Progress) -> JsonMessage {
         Progress::LoadingLayer { id, current, total } => {
             counted("Loading layer", id, current, total)
         }
+        Progress::Importing { current, total } => {
+            counted("Importing", String::new(), current, total)
+        }
         Progress::Checking { current, total } => {
             counted("Checking", "content".to_owned(), current, total)
         }

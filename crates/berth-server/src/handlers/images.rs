@@ -290,11 +290,12 @@ async fn import(engine: Arc<Engine>, request: Request) -> Answer {
             "name an image to pull (fromImage) or a source to import (fromSrc)",
         ));
     }
-    if source != "-" {
-        return Err(Failure::not_implemented(
-            "not offered by this version of Berth: importing from an address; fetch it and send the archive",
-        ));
-    }
+    // As in Docker, what has no scheme is fetched by HTTP.
+    let address = match source {
+        "-" => None,
+        address if address.contains("://") => Some(address.to_owned()),
+        address => Some(format!("http://{address}")),
+    };
     let name = match request.text("repo") {
         "" => None,
         repo => {
@@ -318,10 +319,16 @@ async fn import(engine: Arc<Engine>, request: Request) -> Answer {
         name,
     };
     let lines = Lines::new();
-    let sink = lines.silent_sink();
-    let body = from_body(request.body);
+    let sink = match address {
+        Some(_) => lines.sink(),
+        None => lines.silent_sink(),
+    };
+    let body = request.body;
     let work = async move {
-        let id = engine.images.import(body, import, sink).await?;
+        let id = match address {
+            Some(address) => engine.images.import_from(&address, import, sink).await?,
+            None => engine.images.import(from_body(body), import, sink).await?,
+        };
         Ok(vec![json_line(&JsonMessage {
             status: id.to_string(),
             ..JsonMessage::default()

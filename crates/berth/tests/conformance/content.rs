@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use berth_testkit::archive::{Image, Layer};
+use berth_testkit::archive::{Image, Layer, digest, gzip};
+use berth_testkit::registry::Registry;
+use berth_testkit::scratch::Scratch;
 
 use crate::subject::Subject;
 
@@ -232,4 +234,44 @@ pub(crate) fn file_systems_are_exported_and_imported(on: &Subject) {
     on.cli("import /no/such/file x:1")
         .exits(1)
         .says("no such file");
+}
+
+pub(crate) fn archives_come_from_addresses(on: &Subject) {
+    let storage = Scratch::new();
+    let registry = Registry::empty(storage.path());
+    let root = Layer::new().file("hello", 0o644, "hello\n").finish();
+    let packed = gzip(&root).expect("compressed");
+    for bytes in [&root, &packed] {
+        registry.push_blob("some/root", bytes).expect("pushed");
+    }
+    // Any server gives out archives; this one has them by digest.
+    let path = |bytes: &[u8]| {
+        let digest = digest(bytes);
+        format!("{}/v2/some/root/blobs/{digest}", registry.host())
+    };
+    on.cli(&format!(
+        "import -m fetched -c 'CMD [\"/hello\"]' http://{} root:1",
+        path(&packed)
+    ))
+    .ok()
+    .prints(&format!("Downloading from http://{}", path(&packed)))
+    .prints("sha256:");
+    on.cli("history --format '{{.Comment}}' root:1")
+        .ok()
+        .prints("fetched");
+    on.cli("image inspect -f '{{.Config.Cmd}}' root:1")
+        .ok()
+        .prints("[/hello]");
+    // Without a scheme it is HTTP.
+    let target = format!("/images/create?fromSrc={}&repo=root&tag=2", path(&root));
+    on.daemon.api("POST", &target, None).expect(200);
+    let layers = |name: &str| {
+        let line = format!("image inspect -f '{{{{.RootFS.Layers}}}}' {name}");
+        on.cli(&line).ok().text().to_owned()
+    };
+    assert_eq!(layers("root:1"), layers("root:2"));
+    assert_eq!(layers("root:1"), format!("[{}]", digest(&root)));
+    on.cli(&format!("import http://{}/none root:3", registry.host()))
+        .exits(1)
+        .says("404");
 }

@@ -59,6 +59,7 @@ scenarios![
     content::images_are_saved_and_loaded,
     content::containers_become_images,
     content::file_systems_are_exported_and_imported,
+    content::archives_come_from_addresses,
     copies::files_are_copied_into_containers,
     copies::files_are_copied_out_of_containers,
     copies::copies_go_through_mounts,
