@@ -136,7 +136,7 @@ pub fn load(bytes: &[u8]) {
                 .expect("a store");
             (store, home)
         });
-        let loaded = store.load(bytes, None, &berth_image::progress::silent());
+        let loaded = store.load(bytes, &[], &berth_image::progress::silent());
         for image in loaded.into_iter().flatten() {
             store
                 .document(&image.id)

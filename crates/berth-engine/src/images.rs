@@ -434,18 +434,18 @@ impl Images {
         Ok(self.store.push_list(&request).await?)
     }
 
-    /// Loads the images of an archive.
+    /// Loads the images of an archive; with `platforms`, only those for them.
     ///
     /// # Errors
     /// When the archive is damaged, or cannot be stored. Nothing of it stays then.
     pub async fn load(
         &self,
         archive: impl Read + Send + 'static,
-        platform: Option<Platform>,
+        platforms: Vec<Platform>,
         progress: ProgressSink,
     ) -> Result<Vec<LoadedImage>, EngineError> {
         let loaded = self
-            .block(move |store| store.load(archive, platform.as_ref(), &progress))
+            .block(move |store| store.load(archive, &platforms, &progress))
             .await?;
         for image in &loaded {
             let id = image.id.to_string();
@@ -462,14 +462,14 @@ impl Images {
     /// Looks up images to be written as one archive; their content stays for as long as the answer lives.
     ///
     /// # Errors
-    /// When one is not there, or not for the platform.
+    /// When one is not there, or not for one of the platforms.
     pub async fn save(
         &self,
         names: Vec<String>,
-        platform: Option<Platform>,
+        platforms: Vec<Platform>,
     ) -> Result<Save, EngineError> {
         let save = self
-            .block(move |store| store.save(&names, platform.as_ref()))
+            .block(move |store| store.save(&names, &platforms))
             .await?;
         for image in save.images() {
             let id = image.to_string();

@@ -24,7 +24,7 @@ use crate::layers::capture;
 use crate::layers::view::Merged;
 use crate::limits;
 use crate::progress::{Pace, Progress, ProgressSink, Reported, silent};
-use crate::store::{Holds, Image, ImageId, ImageStore, NewImage};
+use crate::store::{Holds, Image, ImageId, ImageStore, NewImage, NewName};
 use crate::stream::{self, Compression};
 
 /// Work that ends with an image: what it made is kept until it is dropped.
@@ -135,7 +135,8 @@ impl ImageStore {
             let manifest: Manifest = crate::documents::parse_json(&bytes, "a stored manifest")?;
             let is_here =
                 |entry: &Descriptor| self.inner.blobs.size(&entry.digest) == Some(entry.size);
-            if manifest.layers.iter().all(is_here) && is_here(&manifest.config) {
+            let may_leave = |layer: &Descriptor| is_here(layer) || layer.is_foreign();
+            if manifest.layers.iter().all(may_leave) && is_here(&manifest.config) {
                 let descriptor = Descriptor {
                     annotations: None,
                     platform: None,
@@ -163,8 +164,26 @@ impl ImageStore {
             annotations: None,
             platform: None,
         };
-        let (descriptor, bytes, manifest) = manifest_of(config, layers)?;
-        Ok((descriptor, bytes, manifest))
+        manifest_of(config, layers)
+    }
+
+    /// The OCI manifest of an image whose content is here as this manifest names it, in whatever form that is.
+    ///
+    /// # Errors
+    /// When a layer cannot be read.
+    pub(crate) fn as_oci(&self, manifest: &Manifest) -> Result<(Descriptor, Vec<u8>, Manifest)> {
+        let config = Descriptor {
+            media_type: media::OCI_CONFIG.to_owned(),
+            ..manifest.config.clone()
+        };
+        let mut layers = Vec::with_capacity(manifest.layers.len());
+        for layer in &manifest.layers {
+            layers.push(match self.describe_archive(&layer.digest)? {
+                Some(here) => here,
+                None => layer.clone(),
+            });
+        }
+        manifest_of(config, layers)
     }
 
     /// Makes an image of one layer from an archive of a root file system, which may be compressed.
@@ -443,13 +462,16 @@ impl Assembly {
         self.store.commit(vec![NewImage {
             names: names
                 .iter()
-                .map(|name| (name.clone(), manifest.clone()))
+                .map(|name| NewName {
+                    name: name.clone(),
+                    target: manifest.clone(),
+                    keeps: Vec::new(),
+                })
                 .collect(),
             manifest,
             config,
             document,
             parent,
-            keeps: Vec::new(),
             source: None,
         }])?;
         Ok(id)

@@ -27,7 +27,7 @@ impl ImageStore {
         {
             return Ok(image.id);
         }
-        let loaded = self.load(berth_hello::LAYOUT, None, &silent())?;
+        let loaded = self.load(berth_hello::LAYOUT, &[], &silent())?;
         match loaded.first() {
             Some(image) => Ok(image.id),
             None => Ok(self.resolve(BUILTIN_NAME)?.id),

@@ -77,6 +77,17 @@ pub struct DescriptorPlatform {
     pub os_version: String,
 }
 
+impl From<&Platform> for DescriptorPlatform {
+    fn from(platform: &Platform) -> Self {
+        Self {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            os_version: String::new(),
+        }
+    }
+}
+
 impl Descriptor {
     /// A descriptor of bytes at hand.
     #[must_use]
@@ -89,6 +100,15 @@ impl Descriptor {
             annotations: None,
             platform: None,
         }
+    }
+
+    /// Whether this is a layer that only its publisher may give out, at the places named here (OCI image specification,
+    /// layer.md, "Non-Distributable Layers"; Docker's foreign layers).
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        let kind = self.media_type.as_str();
+        self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
+            && (kind.contains(".foreign.") || kind.contains(".nondistributable."))
     }
 
     /// One annotation.
@@ -362,4 +382,22 @@ pub(crate) fn check_document(document: &ImageDocument, layers: usize, object: &s
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_layers_with_another_place_are_left_there() {
+        let mut layer = Descriptor::of(
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            b"",
+        );
+        assert!(!layer.is_foreign());
+        layer.urls = Some(vec!["https://example.com/x".into()]);
+        assert!(layer.is_foreign());
+        layer.media_type = media::OCI_LAYER.into();
+        assert!(!layer.is_foreign());
+    }
 }

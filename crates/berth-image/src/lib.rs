@@ -41,6 +41,7 @@ pub mod uses;
 pub mod why;
 
 mod contents;
+mod leads;
 mod marks;
 mod partials;
 mod settle;

@@ -13,10 +13,14 @@ pub const CONFIG_BYTES_MAX: u64 = 8 << 20;
 pub const LAYERS_MAX: usize = 500;
 /// Most descriptors in one index.
 pub const INDEX_ENTRIES_MAX: usize = 4096;
+/// Most bytes of all manifests and indexes behind one name that are looked at together.
+pub const DOCUMENTS_BYTES_MAX: u64 = 64 << 20;
 /// Deepest nesting of indexes.
 pub const INDEX_DEPTH_MAX: usize = 4;
 /// Most images in one archive given to `load`.
 pub const ARCHIVE_IMAGES_MAX: usize = 1024;
+/// Most content that the names of one archive given to `load` may keep beyond their images, each counted.
+pub const ARCHIVE_KEEPS_MAX: usize = 500_000;
 /// Most entries of the outer archive given to `load`.
 pub const ARCHIVE_ENTRIES_MAX: u64 = 100_000;
 /// Most bytes of the outer archive given to `load`, after decompression.

@@ -4,10 +4,10 @@
 //! what it is.
 
 use berth_types::Platform;
-use serde::Deserialize;
 
 use crate::documents::{Descriptor, media};
 use crate::error::Result;
+use crate::leads::Leads;
 use crate::limits;
 use crate::store::{ImageId, ImageStore};
 
@@ -41,19 +41,6 @@ pub enum ManifestKind {
     },
     /// Something else.
     Unknown,
-}
-
-/// What any manifest or index leads to.
-#[derive(Default, Deserialize)]
-pub(crate) struct Leads {
-    #[serde(default)]
-    pub(crate) config: Option<Descriptor>,
-    #[serde(default)]
-    pub(crate) layers: Vec<Descriptor>,
-    #[serde(default)]
-    pub(crate) blobs: Vec<Descriptor>,
-    #[serde(default)]
-    pub(crate) manifests: Vec<Descriptor>,
 }
 
 impl ImageStore {

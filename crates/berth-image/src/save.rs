@@ -5,6 +5,8 @@
 //! documents come first, each content once. The same images give the same bytes. Does not own: where the
 //! archive goes.
 
+mod selection;
+
 use std::collections::HashSet;
 use std::io::Write;
 
@@ -13,12 +15,13 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::archive::{ArchiveWriter, Entry, Kind};
-use crate::documents::{Descriptor, DescriptorPlatform, Index, Manifest, media};
+use crate::documents::{Descriptor, Index, media};
 use crate::error::{Attempt, ImageError, Result};
 use crate::files::pack::write_failed;
 use crate::limits;
 use crate::load::{NAME_ANNOTATION, REF_ANNOTATION};
-use crate::store::{Holds, Image, ImageStore};
+use crate::store::{Holds, Image, ImageId, ImageStore};
+use selection::{One, Selection};
 
 /// Images about to be written; their content stays for as long as this lives.
 #[derive(Debug)]
@@ -30,11 +33,9 @@ pub struct Save {
 
 #[derive(Debug)]
 struct Saved {
-    image: Image,
+    image: ImageId,
     tags: Vec<Reference>,
-    manifest: Descriptor,
-    manifest_bytes: Vec<u8>,
-    content: Manifest,
+    selection: Selection,
 }
 
 /// One image of `manifest.json`.
@@ -44,6 +45,9 @@ struct DockerItem {
     config: String,
     repo_tags: Option<Vec<String>>,
     layers: Vec<String>,
+    /// Layers whose publisher alone gives them out, by diff id.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    layer_sources: IndexMap<String, Descriptor>,
 }
 
 impl Drop for Save {
@@ -70,31 +74,25 @@ impl ImageStore {
     /// Looks up what is to be saved. A name with a tag or digest or an id is one image, a name without a tag
     /// all images of the repository.
     ///
+    /// A name whose index is here with everything behind it is saved with all its platforms, or with those asked for.
+    ///
     /// # Errors
-    /// When there is no such image, it is not for `platform`, or its content is not complete.
-    pub fn save(&self, names: &[String], platform: Option<&Platform>) -> Result<Save> {
+    /// When there is no such image, it is not here for one of `platforms`, or its content is not complete.
+    pub fn save(&self, names: &[String], platforms: &[Platform]) -> Result<Save> {
         let mut save = Save {
             store: self.clone(),
             holds: Holds::default(),
             images: Vec::new(),
         };
         for name in names {
-            for (image, tag) in self.meant(name)? {
-                if let Some(wanted) = platform
-                    && image.record.platform.suitability(wanted).is_none()
-                {
-                    return Err(ImageError::NoPlatform {
-                        object: name.clone(),
-                        platform: wanted.to_string(),
-                    });
-                }
-                save.add(image, tag)?;
+            for (image, found) in self.meant(name)? {
+                save.add(&image, found, platforms, name)?;
             }
         }
         Ok(save)
     }
 
-    /// The images that a word means, each with the tag that led to it.
+    /// The images that a word means, each with the name that led to it.
     fn meant(&self, text: &str) -> Result<Vec<(Image, Option<Reference>)>> {
         let is_id = Digest::parse(text).is_ok() || Digest::from_hex(text).is_some();
         if !is_id
@@ -107,31 +105,42 @@ impl ImageStore {
                 if reference.name() == name.name()
                     && let Some(image) = self.inner.records.image(&record.image)?
                 {
-                    let tag = reference.digest().is_none().then(|| reference.clone());
-                    found.push((
-                        Image {
-                            id: record.image,
-                            record: image,
-                        },
-                        tag,
-                    ));
+                    let image = Image {
+                        id: record.image,
+                        record: image,
+                    };
+                    found.push((image, Some(reference)));
                 }
             }
             if !found.is_empty() {
                 return Ok(found);
             }
         }
-        let (image, name) = self.resolve_as(text)?;
-        Ok(vec![(image, name.filter(|name| name.digest().is_none()))])
+        Ok(vec![self.resolve_as(text)?])
     }
 }
 
 impl Save {
-    fn add(&mut self, image: Image, tag: Option<Reference>) -> Result<()> {
+    fn add(
+        &mut self,
+        image: &Image,
+        found: Option<Reference>,
+        platforms: &[Platform],
+        name: &str,
+    ) -> Result<()> {
+        let record = match &found {
+            Some(found) => self.store.inner.records.reference(found)?,
+            None => None,
+        };
+        let target = record.map_or_else(|| image.record.manifest.clone(), |record| record.target);
+        let tag = found.filter(|found| found.digest().is_none());
+        let selection = self
+            .store
+            .select(image, &target, platforms, name, &mut self.holds)?;
         if let Some(known) = self
             .images
             .iter_mut()
-            .find(|known| known.image.id == image.id)
+            .find(|known| known.selection.target.digest == selection.target.digest)
         {
             if let Some(tag) = tag
                 && !known.tags.contains(&tag)
@@ -147,31 +156,21 @@ impl Save {
                 unit: "images",
             });
         }
-        // Held before it is looked at.
-        let inner = &self.store.inner;
-        self.holds.blob(inner, image.id);
-        for chain in crate::documents::chain_ids(&image.record.diff_ids) {
-            if let Some(blob) = inner.layers.get(&chain).and_then(|layer| layer.blob) {
-                self.holds.blob(inner, blob);
-            }
-        }
-        let (manifest, manifest_bytes, content) = self.store.portable_manifest(&image)?;
-        for layer in &content.layers {
-            self.holds.blob(inner, layer.digest);
-        }
         self.images.push(Saved {
-            image,
+            image: image.id,
             tags: tag.into_iter().collect(),
-            manifest,
-            manifest_bytes,
-            content,
+            selection,
         });
         Ok(())
     }
 
-    /// The images, in the order of the archive.
-    pub fn images(&self) -> impl Iterator<Item = &Digest> {
-        self.images.iter().map(|saved| &saved.image.id)
+    /// The images, each once, in the order of the archive.
+    pub fn images(&self) -> impl Iterator<Item = &ImageId> {
+        let mut told = HashSet::new();
+        self.images
+            .iter()
+            .map(|saved| &saved.image)
+            .filter(move |id| told.insert(**id))
     }
 
     /// Writes the archive.
@@ -217,20 +216,17 @@ impl Save {
         }
         let mut written = HashSet::new();
         for saved in &self.images {
-            if written.insert(saved.manifest.digest) {
-                small(
-                    &mut archive,
-                    &blob_path(&saved.manifest.digest),
-                    &saved.manifest_bytes,
-                )?;
-            }
-            if written.insert(saved.image.id) {
-                self.content(&mut archive, &saved.content.config)?;
+            for (digest, bytes) in &saved.selection.documents {
+                if written.insert(*digest) {
+                    small(&mut archive, &blob_path(digest), bytes)?;
+                }
             }
         }
-        for layer in self.images.iter().flat_map(|saved| &saved.content.layers) {
-            if written.insert(layer.digest) {
-                self.content(&mut archive, layer)?;
+        for saved in &self.images {
+            for content in &saved.selection.contents {
+                if written.insert(content.digest) {
+                    self.content(&mut archive, content)?;
+                }
             }
         }
         archive.finish().map_err(write_failed)
@@ -277,16 +273,9 @@ impl Save {
     fn index(&self) -> Index {
         let mut manifests = Vec::new();
         for saved in &self.images {
-            let platform = &saved.image.record.platform;
             let entry = |annotations| Descriptor {
                 annotations,
-                platform: Some(DescriptorPlatform {
-                    architecture: platform.architecture.clone(),
-                    os: platform.os.clone(),
-                    variant: platform.variant.clone(),
-                    os_version: String::new(),
-                }),
-                ..saved.manifest.clone()
+                ..saved.selection.target.clone()
             };
             if saved.tags.is_empty() {
                 manifests.push(entry(None));
@@ -308,18 +297,32 @@ impl Save {
         }
     }
 
+    /// Every image once, with all its tags.
     fn docker_list(&self) -> Vec<DockerItem> {
-        self.images
-            .iter()
-            .map(|saved| DockerItem {
-                config: blob_path(&saved.image.id),
-                repo_tags: (!saved.tags.is_empty())
-                    .then(|| saved.tags.iter().map(Reference::familiar).collect()),
-                layers: saved
-                    .content
+        let mut found: IndexMap<Digest, (&One, Vec<String>)> = IndexMap::new();
+        for saved in &self.images {
+            let one = &saved.selection.one;
+            let (_, tags) = found.entry(one.id).or_insert_with(|| (one, Vec::new()));
+            for tag in saved.tags.iter().map(Reference::familiar) {
+                if !tags.contains(&tag) {
+                    tags.push(tag);
+                }
+            }
+        }
+        found
+            .into_values()
+            .map(|(one, tags)| DockerItem {
+                config: blob_path(&one.id),
+                repo_tags: (!tags.is_empty()).then_some(tags),
+                layers: one
                     .layers
                     .iter()
                     .map(|layer| blob_path(&layer.digest))
+                    .collect(),
+                layer_sources: one
+                    .foreign
+                    .iter()
+                    .map(|(diff_id, layer)| (diff_id.to_string(), layer.clone()))
                     .collect(),
             })
             .collect()
@@ -329,7 +332,8 @@ impl Save {
     fn repositories(&self) -> IndexMap<String, IndexMap<String, String>> {
         let mut repositories: IndexMap<String, IndexMap<String, String>> = IndexMap::new();
         for saved in &self.images {
-            let top = saved.content.layers.last().map(|layer| layer.digest.hex());
+            let top = saved.selection.one.layers.last();
+            let top = top.map(|layer| layer.digest.hex());
             for tag in &saved.tags {
                 repositories
                     .entry(tag.familiar_name().to_owned())

@@ -9,7 +9,7 @@
 //! way: transaction → files. So at any moment a crash leaves at most files that no record knows, and opening the store
 //! removes those.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -85,15 +85,21 @@ impl Holds {
     }
 }
 
+/// A name that an image gets.
+pub(crate) struct NewName {
+    pub(crate) name: Reference,
+    /// What it stands for: the manifest, or the index that it was chosen from.
+    pub(crate) target: Descriptor,
+    /// Content that stays with it beyond the image itself: other platforms of an index.
+    pub(crate) keeps: Vec<Digest>,
+}
+
 /// An image whose content is all here, to be made known.
 pub(crate) struct NewImage {
     pub(crate) manifest: Descriptor,
     pub(crate) config: Descriptor,
     pub(crate) document: ImageDocument,
-    /// Names with what they stand for (the manifest or the index it was chosen from).
-    pub(crate) names: Vec<(Reference, Descriptor)>,
-    /// Content that stays with the names beyond the image itself: other platforms of an index.
-    pub(crate) keeps: Vec<Digest>,
+    pub(crate) names: Vec<NewName>,
     /// The repository that it was fetched from: `docker.io/library/busybox`.
     pub(crate) source: Option<String>,
     /// The image it was made from here.
@@ -303,10 +309,22 @@ impl ImageStore {
                 retired: false,
             };
             let id = record.id();
-            for (name, target) in image.names {
+            for new in image.names {
+                let mut keeps = new.keeps;
+                let mut seen: HashSet<Digest> = keeps.iter().copied().collect();
+                // What was asked for once stays for as long as the name means the same.
+                let known = self.inner.records.reference(&new.name)?;
+                for digest in known
+                    .filter(|known| known.target.digest == new.target.digest)
+                    .map_or_else(Vec::new, |known| known.keeps)
+                {
+                    if seen.insert(digest) {
+                        keeps.push(digest);
+                    }
+                }
                 changes
                     .references
-                    .push((name, ReferenceRecord::new(target, id, image.keeps.clone())));
+                    .push((new.name, ReferenceRecord::new(new.target, id, keeps)));
             }
             changes.images.push(record);
         }

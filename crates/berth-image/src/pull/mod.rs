@@ -26,7 +26,7 @@ use crate::error::{ImageError, Result};
 use crate::limits;
 use crate::progress::{Progress, ProgressSink};
 use crate::registry::{Credentials, Fetched, Session};
-use crate::store::{Holds, ImageId, ImageStore, NewImage};
+use crate::store::{Holds, ImageId, ImageStore, NewImage, NewName};
 
 /// What a pull is asked for.
 #[derive(Debug, Clone)]
@@ -212,7 +212,7 @@ impl ImageStore {
         chosen: Chosen,
         config: (Descriptor, Vec<u8>),
         document: ImageDocument,
-        mut keeps: Vec<Digest>,
+        keeps: Vec<Digest>,
     ) -> Result<(ImageId, bool)> {
         let (config, config_bytes) = config;
         for (digest, bytes) in &chosen.documents {
@@ -229,25 +229,20 @@ impl ImageStore {
             .as_ref()
             .is_none_or(|known| known.image != id || known.target.digest != chosen.target.digest)
             || self.inner.records.image(&id)?.is_none();
-        // What was asked for once stays for as long as the name means the same.
-        if let Some(known) = known.filter(|known| known.target.digest == chosen.target.digest) {
-            let more: Vec<Digest> = known
-                .keeps
-                .into_iter()
-                .filter(|digest| !keeps.contains(digest))
-                .collect();
-            keeps.extend(more);
-        }
-        let mut names = vec![(by_digest, chosen.target.clone())];
+        let new = |name| NewName {
+            name,
+            target: chosen.target.clone(),
+            keeps: keeps.clone(),
+        };
+        let mut names = vec![new(by_digest)];
         if name.digest().is_none() {
-            names.push((name, chosen.target));
+            names.push(new(name));
         }
         self.commit(vec![NewImage {
             manifest: chosen.manifest,
             config,
             document,
             names,
-            keeps,
             source: Some(source),
             parent: None,
         }])?;

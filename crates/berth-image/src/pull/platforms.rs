@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 use super::Chosen;
 use crate::documents::{Descriptor, media, parse_json};
 use crate::error::{ImageError, Result};
+use crate::leads::Leads;
 use crate::limits;
-use crate::manifests::Leads;
 use crate::progress::{Progress, ProgressSink};
 use crate::registry::Session;
 use crate::store::{Holds, ImageStore};
 
 impl ImageStore {
-    /// Fetches what the name leads to beyond the image that was chosen; gives the digests of all of it.
+    /// Fetches all that the name leads to and that is not here yet; gives the digests of all of it.
     pub(super) async fn fetch_others(
         &self,
         session: &Session<'_>,
@@ -30,7 +30,9 @@ impl ImageStore {
         holds: &mut Holds,
     ) -> Result<Vec<Digest>> {
         let mut keeps = Vec::new();
-        let mut known: HashSet<Digest> = HashSet::from([chosen.manifest.digest]);
+        // The chosen image is followed as well: its layers may be here in another form than its manifest names.
+        let mut known: HashSet<Digest> = HashSet::new();
+        let mut documents = 0;
         let mut contents: Vec<Descriptor> = Vec::new();
         let mut pending = vec![(chosen.target.clone(), 0)];
         while let Some((entry, depth)) = pending.pop() {
@@ -38,7 +40,8 @@ impl ImageStore {
                 continue;
             }
             let object = format!("manifest {}", entry.digest.short());
-            if depth > limits::INDEX_DEPTH_MAX || known.len() > limits::INDEX_ENTRIES_MAX {
+            documents += 1;
+            if depth > limits::INDEX_DEPTH_MAX || documents > limits::INDEX_ENTRIES_MAX {
                 return Err(ImageError::Limit {
                     object,
                     limit: limits::INDEX_ENTRIES_MAX as u64,

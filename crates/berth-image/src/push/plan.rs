@@ -211,7 +211,7 @@ impl Push<'_> {
             let mut blob = Blob {
                 content: self.outgoing(&descriptor.digest, descriptor.size),
                 shown,
-                foreign: is_foreign(descriptor),
+                foreign: descriptor.is_foreign(),
                 arrived: None,
             };
             if blob.content.file.is_none() && !blob.foreign {
@@ -389,13 +389,13 @@ impl Push<'_> {
             blob: Blob {
                 content,
                 shown: true,
-                foreign: is_foreign(layer),
+                foreign: layer.is_foreign(),
                 arrived,
             },
             _lease: None,
         };
         let own = self.outgoing(&layer.digest, layer.size);
-        if is_foreign(layer) {
+        if layer.is_foreign() {
             return Ok(as_it_is(own, None));
         }
         let own_compression = compression(inner, &layer.digest)?;
@@ -463,16 +463,6 @@ fn missing(descriptor: &Descriptor) -> ImageError {
     ImageError::ContentMissing {
         content: descriptor.digest.short(),
     }
-}
-
-/// Layers that only their publisher may give out (OCI image specification, layer.md; Docker's foreign layers).
-fn is_foreign(descriptor: &Descriptor) -> bool {
-    let kind = descriptor.media_type.as_str();
-    descriptor
-        .urls
-        .as_ref()
-        .is_some_and(|urls| !urls.is_empty())
-        && (kind.contains(".foreign.") || kind.contains(".nondistributable."))
 }
 
 fn is_plain(layer: &Descriptor) -> bool {
@@ -558,18 +548,5 @@ mod tests {
         assert_eq!(kind("application/b", b"{}"), "application/b");
         assert_eq!(kind("", br#"{"manifests":[]}"#), media::OCI_INDEX);
         assert_eq!(kind("", b"{}"), media::OCI_MANIFEST);
-    }
-
-    #[test]
-    fn only_layers_with_another_place_are_left_there() {
-        let mut layer = Descriptor::of(
-            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-            b"",
-        );
-        assert!(!is_foreign(&layer));
-        layer.urls = Some(vec!["https://example.com/x".into()]);
-        assert!(is_foreign(&layer));
-        layer.media_type = media::OCI_LAYER.into();
-        assert!(!is_foreign(&layer));
     }
 }

@@ -139,7 +139,7 @@ pub(crate) fn commit(home: &Home, id: &ContainerId, image: &Digest, name: &str) 
 
 pub(crate) fn saved(home: &Home, names: &[&str]) -> Vec<u8> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let save = home.store.save(&names, None).unwrap();
+    let save = home.store.save(&names, &[]).unwrap();
     save.write_to(Vec::new()).unwrap()
 }
 

@@ -188,7 +188,7 @@ fn fills_a_small_disk() {
     let error = store
         .load(
             &image.layout("docker.io/a/b:1")[..],
-            None,
+            &[],
             &berth_image::progress::silent(),
         )
         .unwrap_err();

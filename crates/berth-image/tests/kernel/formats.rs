@@ -176,6 +176,63 @@ fn layers_may_be_elsewhere() {
         .map_err(|error| panic!("{}", chain(&error)))
         .unwrap();
     assert_eq!(pulled.id, foreign.id());
+    let manifest = |home: &Home, name: &str| {
+        let image = home.store.resolve(name).unwrap();
+        home.store.portable_manifest(&image).unwrap().0.digest
+    };
+    // It leaves with the layer, and where that is read the places are known still: to us and by Docker's own list.
+    let name = format!("{}/a/b:1", registry.address);
+    let archive = crate::assemble::saved(&home, &[&name]);
+    let other = Home::new();
+    other.load(&archive).unwrap();
+    assert_eq!(manifest(&other, &name), digest_of(&foreign.manifest));
+    let text = String::from_utf8_lossy(&archive);
+    assert!(text.contains("\"LayerSources\":{\"sha256:"), "{text}");
+    // What other programs write has not got it.
+    let lacking = {
+        let mut lacking = foreign.clone();
+        lacking.blobs.remove(&digest_of(&plain.layers[0].bytes));
+        lacking.layout("docker.io/test/lacking:1")
+    };
+    let error = chain(&Home::new().load(&lacking).unwrap_err());
+    assert!(
+        error.contains("which only its publisher gives out, at"),
+        "{error}"
+    );
+}
+
+#[test]
+fn docker_says_where_a_layer_is_given_out_in_its_own_way() {
+    let mut layer = Tar::default();
+    layer.file("file", b"content");
+    let plain = Made::new(&[Layer::plain(layer.end())]);
+    let source = json!({
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "digest": digest_of(b"compressed").to_string(), "size": 10, "urls": ["https://example.com/layer"],
+    });
+    let mut tar = Tar::default();
+    tar.file("config.json", &plain.config);
+    tar.file("layer.tar", &plain.layers[0].bytes);
+    let list = json!([{
+        "Config": "config.json", "RepoTags": ["a:1"], "Layers": ["layer.tar"],
+        "LayerSources": {plain.layers[0].diff_id.to_string(): source},
+    }]);
+    tar.file("manifest.json", &serde_json::to_vec(&list).unwrap());
+    let home = Home::new();
+    home.load(&tar.end()).unwrap();
+    let check = |home: &Home| {
+        let image = home.store.resolve("a:1").unwrap();
+        let (_, _, manifest) = home.store.portable_manifest(&image).unwrap();
+        assert!(manifest.layers[0].is_foreign(), "{manifest:?}");
+        assert_eq!(manifest.layers[0].digest, digest_of(b"compressed"));
+        assert_eq!(home.tree(&image.id), home.tree(&plain.id()));
+    };
+    check(&home);
+    let other = Home::new();
+    other
+        .load(&crate::assemble::saved(&home, &["a:1"]))
+        .unwrap();
+    check(&other);
 }
 
 #[test]
@@ -300,4 +357,71 @@ fn everything_behind_a_name_is_kept_on_request() {
     .unwrap();
     assert_eq!(foreign.id, other.id());
     assert_eq!(registry.log.lock().unwrap().len(), before + 1);
+    // It leaves whole, attestation included, and comes back so.
+    let archive = crate::assemble::saved(&home, &[&name]);
+    let again = Home::new();
+    again.load(&archive).unwrap();
+    for bytes in [
+        &own.config,
+        &other.config,
+        &attestation.layers[0].bytes,
+        &index,
+    ] {
+        let content = again.store.blobs().read(&digest_of(bytes), 1 << 30);
+        assert!(content.unwrap().is_some());
+    }
+    let shown = again.store.manifests(&name).unwrap();
+    assert_eq!(shown.len(), 3);
+    assert!(shown.iter().all(|manifest| manifest.available));
+    assert_eq!(
+        crate::assemble::saved(&again, &[&name]).len(),
+        archive.len()
+    );
+    assert_eq!(again.store.resolve(&name).unwrap().id, other.id());
+    // It all goes with the name.
+    again
+        .store
+        .remove(&name, berth_image::RemoveRequest::default(), &[])
+        .unwrap();
+    assert_eq!(again.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn the_layers_of_all_platforms_are_kept_as_their_manifests_name_them() {
+    // Here already, from an archive that was never compressed.
+    let mut tar = Tar::default();
+    tar.file("file", b"content");
+    let tar = tar.end();
+    let plain = Made::new(&[Layer::plain(tar.clone())]);
+    let compressed = Made::new(&[Layer::gzip(tar)]);
+    assert_eq!(plain.id(), compressed.id());
+    let home = Home::new();
+    home.load(&plain.layout("docker.io/test/plain:1")).unwrap();
+    let mut entry = descriptor(media::OCI_MANIFEST, &compressed.manifest);
+    entry["platform"] = json!({"os": "linux", "architecture": "amd64"});
+    let index = serde_json::to_vec(
+        &json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [entry]}),
+    )
+    .unwrap();
+    let document = index.clone();
+    let registry = Fake::image(&compressed, move |asked, answer| {
+        if asked.path.ends_with("/1") {
+            return Answer::ok(&document).header("Content-Type", media::OCI_INDEX);
+        }
+        answer
+    });
+    let name = format!("{}/a/b:1", registry.address);
+    let request = PullRequest {
+        all_platforms: true,
+        ..request(&name)
+    };
+    pull(&home, request).unwrap();
+    let layer = digest_of(&compressed.layers[0].bytes);
+    assert!(home.store.blobs().contains(&layer));
+    let other = Home::new();
+    other
+        .load(&crate::assemble::saved(&home, &[&name]))
+        .unwrap();
+    let content = other.store.blobs().read(&digest_of(&index), 1 << 20);
+    assert!(content.unwrap().is_some(), "the index went whole");
 }

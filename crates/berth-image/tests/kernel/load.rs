@@ -177,7 +177,7 @@ fn the_platform_is_chosen_from_nested_indexes() {
         let platform = Platform::parse(platform).unwrap();
         let outcome = home.store.load(
             &archive[..],
-            Some(&platform),
+            std::slice::from_ref(&platform),
             &berth_image::progress::silent(),
         );
         (outcome, home)
@@ -186,6 +186,51 @@ fn the_platform_is_chosen_from_nested_indexes() {
     assert_eq!(outcome.unwrap()[0].id, images[1].id());
     let view = home.store.inspect("registry.example/app:3").unwrap();
     assert_eq!(view.document.architecture, "arm64");
+    // Several: one is unpacked, the others are kept, and what was not asked for is not.
+    let home = Home::new();
+    let wanted = ["linux/s390x", "linux/arm64"].map(|text| Platform::parse(text).unwrap());
+    let silent = berth_image::progress::silent();
+    let loaded = home.store.load(&archive[..], &wanted, &silent).unwrap();
+    assert_eq!(loaded[0].id, images[2].id());
+    let kept = |home: &Home, image: &Made| {
+        let blobs = home.store.blobs();
+        [&image.manifest, &image.config]
+            .iter()
+            .all(|bytes| blobs.contains(&digest_of(bytes)))
+    };
+    assert!(kept(&home, &images[1]) && kept(&home, &images[2]) && !kept(&home, &images[0]));
+    let none = ["linux/arm64", "linux/riscv64"].map(|text| Platform::parse(text).unwrap());
+    let outcome = Home::new().store.load(&archive[..], &none, &silent);
+    assert!(
+        matches!(outcome, Err(ImageError::NoPlatform { .. })),
+        "{outcome:?}"
+    );
+    // One of the two that are here, both, and one that is not.
+    let save = |platforms: &[Platform]| {
+        let names = ["registry.example/app:3".to_owned()];
+        home.store.save(&names, platforms)
+    };
+    let written = |platforms: &[Platform]| save(platforms).unwrap().write_to(Vec::new()).unwrap();
+    let other = Home::new();
+    other.load(&written(&wanted[1..])).unwrap();
+    assert_eq!(
+        other.store.resolve("registry.example/app:3").unwrap().id,
+        images[1].id()
+    );
+    let other = Home::new();
+    other.load(&written(&wanted)).unwrap();
+    assert!(kept(&other, &images[1]) && kept(&other, &images[2]));
+    let shown = other.store.manifests("registry.example/app:3").unwrap();
+    assert_eq!(shown.len(), 2);
+    let outcome = save(&none);
+    assert!(
+        matches!(outcome, Err(ImageError::NoPlatform { .. })),
+        "{outcome:?}"
+    );
+    // Without a word about platforms all that the archive has is kept.
+    let home = Home::new();
+    home.load(&archive).unwrap();
+    assert!(images.iter().all(|image| kept(&home, image)));
     let (outcome, home) = load("linux/riscv64");
     assert!(
         matches!(outcome, Err(ImageError::NoPlatform { .. })),
@@ -275,7 +320,7 @@ fn a_name_moves_to_the_newer_image() {
         })
     };
     home.store
-        .load(&second.legacy_save("x:1")[..], None, &sink)
+        .load(&second.legacy_save("x:1")[..], &[], &sink)
         .unwrap();
     assert_eq!(
         *lines.lock().unwrap(),

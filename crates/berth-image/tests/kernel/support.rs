@@ -331,7 +331,7 @@ impl Home {
         archive: &[u8],
     ) -> berth_image::Result<Vec<berth_image::LoadedImage>> {
         self.store
-            .load(archive, None, &berth_image::progress::silent())
+            .load(archive, &[], &berth_image::progress::silent())
     }
 
     /// Every file of the store but its records, which must be none after everything was removed.

@@ -1,6 +1,6 @@
 //! Requests whose answer or body is an archive: saved images, exported containers, copied files.
 
-use super::images::{platform, reference};
+use super::images::{platforms, reference};
 use super::outgoing::archive;
 use super::progress::from_body;
 use crate::convert;
@@ -19,7 +19,7 @@ type Answer = Result<Reply, Failure>;
 const TAR: &str = "application/x-tar";
 
 pub(crate) async fn save(engine: Arc<Engine>, request: Request) -> Answer {
-    let platform = platform(&request, 48)?;
+    let platforms = platforms(&request, 48)?;
     let names: Vec<String> = match request.name.is_empty() {
         false => vec![request.name.clone()],
         true => request.query.all("names").map(str::to_owned).collect(),
@@ -27,7 +27,7 @@ pub(crate) async fn save(engine: Arc<Engine>, request: Request) -> Answer {
     if names.is_empty() {
         return Err(Failure::bad_request("save needs the names of images"));
     }
-    let save = engine.images.save(names, platform).await?;
+    let save = engine.images.save(names, platforms).await?;
     Ok(archive(TAR, move |out| {
         save.write_to(out)
             .map(drop)

@@ -90,17 +90,27 @@ struct PlatformText {
     variant: String,
 }
 
-/// The `platform` parameter of API versions that have it.
+/// The `platform` parameter, once at most, of API versions that have it.
 pub(super) fn platform(request: &Request, since: u32) -> Result<Option<Platform>, Failure> {
-    let text = request.text("platform");
-    if text.is_empty() || !request.version.at_least(since) {
-        return Ok(None);
-    }
-    if request.query.all("platform").count() > 1 {
+    let mut given = platforms(request, since)?;
+    if given.len() > 1 {
         return Err(Failure::bad_request(
             "multiple platform parameters not supported",
         ));
     }
+    Ok(given.pop())
+}
+
+/// The `platform` parameters of API versions that have them.
+pub(super) fn platforms(request: &Request, since: u32) -> Result<Vec<Platform>, Failure> {
+    if !request.version.at_least(since) {
+        return Ok(Vec::new());
+    }
+    let given = request.query.all("platform");
+    given.filter(|text| !text.is_empty()).map(parse).collect()
+}
+
+fn parse(text: &str) -> Result<Platform, Failure> {
     let platform: PlatformText = serde_json::from_str(text)
         .map_err(|error| Failure::bad_request(format!("failed to parse platform: {error}")))?;
     if platform.os.is_empty() || platform.architecture.is_empty() {
@@ -108,11 +118,11 @@ pub(super) fn platform(request: &Request, since: u32) -> Result<Option<Platform>
             "both OS and Architecture must be provided",
         ));
     }
-    Ok(Some(Platform::normalised(
+    Ok(Platform::normalised(
         &platform.os,
         &platform.architecture,
         &platform.variant,
-    )))
+    ))
 }
 
 /// Refuses an image that is not for the platform asked for.
@@ -338,7 +348,7 @@ async fn import(engine: Arc<Engine>, request: Request) -> Answer {
 }
 
 pub(crate) async fn load(engine: Arc<Engine>, request: Request) -> Answer {
-    let platform = platform(&request, 48)?;
+    let platforms = platforms(&request, 48)?;
     let quiet = request.flag_or("quiet", true);
     let lines = Lines::new();
     let sink = if quiet {
@@ -348,7 +358,7 @@ pub(crate) async fn load(engine: Arc<Engine>, request: Request) -> Answer {
     };
     let archive = from_body(request.body);
     let work = async move {
-        let loaded = engine.images.load(archive, platform, sink).await?;
+        let loaded = engine.images.load(archive, platforms, sink).await?;
         let mut last = Vec::new();
         for image in loaded {
             let mut told = |stream: String| {

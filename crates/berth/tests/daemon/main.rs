@@ -16,4 +16,5 @@ mod registries;
 mod registry;
 mod store;
 mod survival;
+mod travels;
 mod volumes;

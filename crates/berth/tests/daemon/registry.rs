@@ -1,7 +1,7 @@
 //! `berth registry serve`: the protocol by plain requests, every kind of client, and what it survives.
 
 mod cache;
-mod clients;
+pub(crate) mod clients;
 mod management;
 mod protocol;
 mod referrers;
@@ -31,7 +31,7 @@ fn begin(registry: &Served, name: &str) -> String {
 
 /// Pushes a blob in one request after the first; gives its digest.
 #[track_caller]
-fn push_blob(registry: &Served, name: &str, content: &[u8]) -> String {
+pub(crate) fn push_blob(registry: &Served, name: &str, content: &[u8]) -> String {
     let upload = begin(registry, name);
     let digest = digest(content);
     let target = format!("{upload}?digest={digest}");

@@ -9,7 +9,7 @@ use berth_testkit::served::Served;
 use berth_testkit::{Command, Daemon, Engine, Output, Settings, images, needs, words};
 
 /// Runs skopeo without anything of the user's.
-pub(super) fn skopeo(scratch: &Scratch, line: &str) -> Output {
+pub(crate) fn skopeo(scratch: &Scratch, line: &str) -> Output {
     needs::program("skopeo", "skopeo");
     Command::new("skopeo")
         .args(["--insecure-policy"])
