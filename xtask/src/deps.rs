@@ -23,6 +23,8 @@ const TEST: &[Need] = &[
     ("skopeo", &["skopeo"]),
     ("umoci", &["umoci"]),
     ("buildah", &["buildah"]),
+    ("xz", &["xz-utils"]),
+    ("bzip2", &["bzip2"]),
     ("openssl", &["openssl"]),
     ("busybox", &["busybox-static"]),
     ("ps", &["procps"]),

@@ -25,7 +25,7 @@ use crate::layers::view::Merged;
 use crate::limits;
 use crate::progress::{Pace, Progress, ProgressSink, Reported, silent};
 use crate::store::{Holds, Image, ImageId, ImageStore, NewImage, NewName};
-use crate::stream::{self, Compression};
+use crate::stream;
 
 /// Work that ends with an image: what it made is kept until it is dropped.
 #[derive(Debug)]
@@ -94,21 +94,14 @@ impl ImageStore {
 
     /// A descriptor of the archive with this digest, by what it is; `None` when it is not there.
     fn describe_archive(&self, digest: &Digest) -> Result<Option<Descriptor>> {
-        let Some(mut file) = self.inner.blobs.reader(digest)? else {
+        let Some(file) = self.inner.blobs.reader(digest)? else {
             return Ok(None);
         };
-        let attempt = || format!("read content {digest}");
-        let size = file.metadata().attempt(attempt)?.len();
-        let mut head = Vec::new();
-        file.by_ref()
-            .take(8)
-            .read_to_end(&mut head)
-            .attempt(attempt)?;
-        let suffix = match stream::detect(&head, "a layer")? {
-            Compression::None => "",
-            Compression::Gzip => "+gzip",
-            Compression::Zstd => "+zstd",
-        };
+        let size = file
+            .metadata()
+            .attempt(|| format!("read content {digest}"))?
+            .len();
+        let suffix = stream::detect_in(file, &format!("layer {}", digest.short()))?.suffix();
         Ok(Some(Descriptor {
             media_type: format!("{}{suffix}", media::OCI_LAYER),
             digest: *digest,
@@ -386,13 +379,14 @@ impl Assembly {
     /// When it is damaged or hostile, or cannot be stored.
     pub fn take_archive(
         &mut self,
-        mut source: impl Read + Send,
+        source: impl Read + Send,
         object: &str,
         progress: &ProgressSink,
     ) -> Result<MadeLayer> {
         let inner = self.store.inner.clone();
         let mut writer = inner.blobs.writer(object)?;
-        let mut limited = (&mut source).take(limits::LAYER_BYTES_MAX);
+        let source = stream::portable(source, object, limits::LAYER_BYTES_MAX)?;
+        let mut limited = source.take(limits::LAYER_BYTES_MAX);
         std::io::copy(&mut limited, &mut writer)
             .map_err(|error| crate::error::unwrap_carried(|| format!("store {object}"), error))?;
         if writer.size() == limits::LAYER_BYTES_MAX {

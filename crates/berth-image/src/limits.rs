@@ -36,6 +36,9 @@ pub const LAYER_BYTES_MAX: u64 = 512 << 30;
 pub const RATIO_FREE_BYTES: u64 = 1 << 30;
 /// Most unpacked bytes per compressed byte, beyond [`RATIO_FREE_BYTES`]. Deflate cannot exceed 1032.
 pub const RATIO_MAX: u64 = 2048;
+/// Most memory for unpacking one xz stream, in KiB: what `xz -9` needs, and some more. It is the sender who says how
+/// much is needed.
+pub const XZ_MEMORY_KIB_MAX: u32 = 80 << 10;
 /// Longest path in a layer, in bytes (`PATH_MAX`).
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Longest name of one path component, in bytes (`NAME_MAX`).

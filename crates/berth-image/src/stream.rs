@@ -44,26 +44,44 @@ pub(crate) enum Compression {
     Gzip,
     /// Zstandard (RFC 8878), also of several frames.
     Zstd,
+    /// bzip2, also of several streams.
+    Bzip2,
+    /// The .xz file format 1.2, also of several streams.
+    Xz,
 }
 
+impl Compression {
+    /// What it adds to the media type of a layer. There is none for the last two, so they are named by their own.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => "+gzip",
+            Self::Zstd => "+zstd",
+            Self::Bzip2 => "+bzip2",
+            Self::Xz => "+xz",
+        }
+    }
+
+    /// Whether layers may be compressed so for everybody who follows the specification (layer.md).
+    pub(crate) fn is_portable(self) -> bool {
+        matches!(self, Self::None | Self::Gzip | Self::Zstd)
+    }
+}
+
+/// First bytes that tell a compression apart.
+const HEAD_BYTES: usize = 8;
+
 /// Finds the compression by the first bytes, as other engines do; media types are not trusted for it.
-///
-/// # Errors
-/// For formats that are known and not taken.
-pub(crate) fn detect(head: &[u8], object: &str) -> Result<Compression> {
-    let unsupported = |name: &str| ImageError::Unsupported {
-        object: format!("{object}: {name} compression"),
-        reason: "gzip, zstd and no compression are taken; compress it anew with one of them".into(),
-    };
-    Ok(match head {
+pub(crate) fn detect(head: &[u8]) -> Compression {
+    match head {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         // A skippable frame in front, as zstd:chunked and pzstd write it.
         [first, 0x2a, 0x4d, 0x18, ..] if first & 0xf0 == 0x50 => Compression::Zstd,
-        [b'B', b'Z', b'h', ..] => return Err(unsupported("bzip2")),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Err(unsupported("xz")),
+        [b'B', b'Z', b'h', ..] => Compression::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
         _ => Compression::None,
-    })
+    }
 }
 
 /// A reader that counts what went through it, for others to see.
@@ -83,49 +101,86 @@ impl<R: Read> Read for Counted<R> {
 /// Removes the compression of `source`, whatever it is; refuses bombs by their ratio and size.
 ///
 /// # Errors
-/// When the head cannot be read or the format is not taken. Later failures come out of the reader.
+/// When the head cannot be read. Later failures come out of the reader.
 pub(crate) fn decompressed<'a, R: Read + Send + 'a>(
     source: R,
     object: &str,
     bytes_max: u64,
 ) -> Result<Box<dyn Read + Send + 'a>> {
+    let (compression, source) = begin(source, object)?;
+    without(compression, source, object, bytes_max)
+}
+
+/// As it is when layers may be compressed so, else as [`decompressed`].
+///
+/// # Errors
+/// As [`decompressed`].
+pub(crate) fn portable<'a, R: Read + Send + 'a>(
+    source: R,
+    object: &str,
+    bytes_max: u64,
+) -> Result<Box<dyn Read + Send + 'a>> {
+    let (compression, source) = begin(source, object)?;
+    if compression.is_portable() {
+        return Ok(Box::new(source));
+    }
+    without(compression, source, object, bytes_max)
+}
+
+fn without<'a, R: Read + Send + 'a>(
+    compression: Compression,
+    source: R,
+    object: &str,
+    bytes_max: u64,
+) -> Result<Box<dyn Read + Send + 'a>> {
     let consumed = Arc::new(AtomicU64::new(0));
-    let mut buffered = BufReader::with_capacity(
+    let buffered = BufReader::with_capacity(
         limits::PIPE_CHUNK_BYTES,
         Counted {
             inner: source,
             count: consumed.clone(),
         },
     );
-    let head = fill_head(&mut buffered, object)?;
-    let guarded = |inner: Box<dyn Read + Send + 'a>| -> Box<dyn Read + Send + 'a> {
-        Box::new(Guarded {
-            inner,
-            object: object.to_owned(),
-            consumed: consumed.clone(),
-            produced: 0,
-            bytes_max,
-        })
-    };
-    match detect(&head, object)? {
-        Compression::None => Ok(guarded(Box::new(buffered))),
-        Compression::Gzip => Ok(guarded(Box::new(flate2::bufread::MultiGzDecoder::new(
+    let inner: Box<dyn Read + Send + 'a> = match compression {
+        Compression::None => Box::new(buffered),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
+        Compression::Zstd => Box::new(
+            zstd::stream::read::Decoder::with_buffer(buffered)
+                .map_err(|error| ImageError::io(format!("decompress {object}"), error))?,
+        ),
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered)),
+        Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(
             buffered,
-        )))),
-        Compression::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(buffered)
-                .map_err(|error| ImageError::io(format!("decompress {object}"), error))?;
-            Ok(guarded(Box::new(decoder)))
-        }
-    }
+            true,
+            limits::XZ_MEMORY_KIB_MAX,
+        )),
+    };
+    Ok(Box::new(Guarded {
+        inner,
+        object: object.to_owned(),
+        consumed,
+        produced: 0,
+        bytes_max,
+    }))
 }
 
-/// Looks at the first bytes without consuming them; one read may give fewer than a magic needs.
-fn fill_head<R: Read>(buffered: &mut BufReader<R>, object: &str) -> Result<Vec<u8>> {
-    let head = buffered
-        .fill_buf()
+/// Looks at the first bytes, however few of them one read gives; the reader has them still.
+fn begin<R: Read>(mut source: R, object: &str) -> Result<(Compression, impl Read + use<R>)> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    source
+        .by_ref()
+        .take(HEAD_BYTES as u64)
+        .read_to_end(&mut head)
         .map_err(|error| crate::error::unwrap_carried(|| format!("read {object}"), error))?;
-    Ok(head[..head.len().min(8)].to_vec())
+    Ok((detect(&head), io::Cursor::new(head).chain(source)))
+}
+
+/// The compression of content at hand; its reader is left behind the first bytes.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn detect_in(source: impl Read, object: &str) -> Result<Compression> {
+    begin(source, object).map(|(compression, _)| compression)
 }
 
 /// Stops a stream that unpacks to too much.
@@ -150,12 +205,18 @@ impl Read for Guarded<'_> {
                 io::ErrorKind::UnexpectedEof => {
                     carry(ImageError::archive(&self.object, "the data is truncated"))
                 }
-                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
-                    carry(ImageError::archive(
-                        &self.object,
-                        format!("the compressed data is damaged ({error})"),
-                    ))
-                }
+                io::ErrorKind::OutOfMemory => carry(ImageError::Limit {
+                    object: self.object.clone(),
+                    limit: u64::from(limits::XZ_MEMORY_KIB_MAX) << 10,
+                    unit: "bytes of memory for being decompressed",
+                }),
+                io::ErrorKind::InvalidData
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::Unsupported
+                | io::ErrorKind::Other => carry(ImageError::archive(
+                    &self.object,
+                    format!("the compressed data is damaged ({error})"),
+                )),
                 _ => error,
             }
         })?;

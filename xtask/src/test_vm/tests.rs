@@ -20,6 +20,7 @@ const PACKAGES: &[&str] = &[
     "bind9-dnsutils",
     "buildah",
     "busybox-static",
+    "bzip2",
     "ca-certificates",
     "conmon",
     "crun",
@@ -40,6 +41,7 @@ const PACKAGES: &[&str] = &[
     "ufw",
     "umoci",
     "wrk",
+    "xz-utils",
 ];
 
 /// Kernel features that Debian has: a test that misses one fails there.

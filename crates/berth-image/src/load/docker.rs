@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Found, Loader, OBJECT, suits};
 use crate::contents::Stored;
 use crate::documents::{Descriptor, Document, Index, Manifest, check_document, media, parse_json};
-use crate::error::{ImageError, Result};
+use crate::error::{ImageError, Result, unwrap_carried};
 use crate::limits;
 use crate::store::{Holds, NewName};
 use crate::stream::{self, Compression};
@@ -102,7 +102,7 @@ impl Loader<'_> {
             }
             let layers = paths
                 .iter()
-                .map(|path| self.layer(path))
+                .map(|path| self.layer(path, holds))
                 .collect::<Result<Vec<_>>>()?;
             let (manifest, config) = match manifests.get(&config.digest) {
                 Some((descriptor, manifest)) if self.fits(manifest, &layers) => {
@@ -151,18 +151,22 @@ impl Loader<'_> {
         Ok(found)
     }
 
-    fn layer(&self, path: &str) -> Result<Descriptor> {
-        let stored = self.contents.file(path)?;
-        let mut head = [0_u8; 8];
-        let mut length = 0;
-        if let Some(mut file) = self.store.inner.blobs.reader(&stored.digest)? {
-            length = file.read(&mut head).unwrap_or(0);
+    fn layer(&self, path: &str, holds: &mut Holds) -> Result<Descriptor> {
+        const OBJECT: &str = "a layer of the image archive";
+        let mut stored = self.contents.file(path)?;
+        let blobs = &self.store.inner.blobs;
+        let mut compression = Compression::None;
+        if let Some(file) = blobs.reader(&stored.digest)? {
+            compression = stream::detect_in(file, OBJECT)?;
         }
-        let suffix = match stream::detect(&head[..length], "a layer of the image archive")? {
-            Compression::None => "",
-            Compression::Gzip => "+gzip",
-            Compression::Zstd => "+zstd",
-        };
+        if !compression.is_portable()
+            && let Some(file) = blobs.reader(&stored.digest)?
+        {
+            // There is no media type for it, so it is kept in a form that has one.
+            stored = self.decompress(file, holds)?;
+            compression = Compression::None;
+        }
+        let suffix = compression.suffix();
         Ok(Descriptor {
             media_type: format!("{}{suffix}", media::OCI_LAYER),
             digest: stored.digest,
@@ -171,6 +175,18 @@ impl Loader<'_> {
             annotations: None,
             platform: None,
         })
+    }
+
+    fn decompress(&self, file: impl Read + Send, holds: &mut Holds) -> Result<Stored> {
+        const OBJECT: &str = "a layer of the image archive";
+        let inner = &self.store.inner;
+        let mut source = stream::decompressed(file, OBJECT, limits::LAYER_BYTES_MAX)?;
+        let mut writer = inner.blobs.writer(OBJECT)?;
+        std::io::copy(&mut source, &mut writer)
+            .map_err(|error| unwrap_carried(|| format!("store {OBJECT}"), error))?;
+        let size = writer.size();
+        let digest = writer.commit_held(None, |digest| holds.blob(inner, *digest))?;
+        Ok(Stored { digest, size })
     }
 
     /// Whether a manifest names these layers, or such as no archive may bring.

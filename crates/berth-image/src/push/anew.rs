@@ -10,7 +10,7 @@ use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Attempt, ImageError, Result};
+use crate::error::{Attempt, ImageError, Result, unwrap_carried};
 use crate::limits;
 use crate::progress::{Pace, Progress, ProgressSink};
 use crate::store::Inner;
@@ -18,16 +18,10 @@ use crate::stream::{self, Compression};
 
 /// How content of the store is compressed.
 pub(super) fn compression(store: &Inner, digest: &Digest) -> Result<Option<Compression>> {
-    let Some(mut file) = store.blobs.reader(digest)? else {
+    let Some(file) = store.blobs.reader(digest)? else {
         return Ok(None);
     };
-    let object = format!("layer {}", digest.short());
-    let mut head = Vec::with_capacity(8);
-    (&mut file)
-        .take(8)
-        .read_to_end(&mut head)
-        .attempt(|| format!("read {object}"))?;
-    stream::detect(&head, &object).map(Some)
+    stream::detect_in(file, &format!("layer {}", digest.short())).map(Some)
 }
 
 /// Compresses content of the store into new content; `hold` keeps it before it has its name.
@@ -41,19 +35,22 @@ pub(super) fn compress(
     let id = digest.short();
     let object = format!("layer {id}, compressed");
     let attempt = || format!("compress layer {id}");
-    let mut source = store
+    let source = store
         .blobs
         .reader(digest)?
         .ok_or_else(|| ImageError::NoSuchImage {
             reference: format!("layer {id}"),
         })?;
+    let mut source = stream::decompressed(source, &object, limits::LAYER_BYTES_MAX)?;
     let total = store.blobs.size(digest).unwrap_or_default();
     let writer = store.blobs.writer(object)?;
     let mut encoder = GzEncoder::new(writer, Level::default());
     let mut buffer = vec![0_u8; limits::PIPE_CHUNK_BYTES];
     let (mut current, mut pace) = (0_u64, Pace::new());
     loop {
-        let count = source.read(&mut buffer).attempt(attempt)?;
+        let count = source
+            .read(&mut buffer)
+            .map_err(|error| unwrap_carried(attempt, error))?;
         if count == 0 {
             break;
         }

@@ -400,7 +400,9 @@ impl Push<'_> {
         }
         let own_compression = compression(inner, &layer.digest)?;
         let source = match own_compression {
-            Some(Compression::None) if !published => layer.digest,
+            Some(Compression::None | Compression::Bzip2 | Compression::Xz) if !published => {
+                layer.digest
+            }
             Some(_) => return Ok(as_it_is(own, None)),
             None => match self.obtain(&own).await? {
                 Some(arrived) => return Ok(as_it_is(own, Some(arrived))),

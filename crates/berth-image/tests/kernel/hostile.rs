@@ -161,12 +161,12 @@ fn damaged_layers_are_refused() {
     let mut lying = Layer::gzip(good.clone());
     lying.diff_id = digest_of(b"something else");
     assert!(refused(&[lying]).contains("does not match its digest"));
-    for (magic, name) in [(&b"BZh91AY"[..], "bzip2"), (b"\xfd7zXZ\0", "xz")] {
+    for magic in [&b"BZh91AY"[..], b"\xfd7zXZ\0"] {
         let layer = Layer {
             bytes: magic.to_vec(),
             diff_id: digest_of(magic),
         };
-        assert!(refused(&[layer]).contains(name));
+        assert!(refused(&[layer]).contains("truncated"));
     }
 }
 

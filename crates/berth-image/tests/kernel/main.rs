@@ -1,5 +1,5 @@
 //! Tests on the real kernel and against real registries: they need root, overlayfs and the packages
-//! docker-registry, umoci, skopeo, podman and buildah.
+//! docker-registry, umoci, skopeo, podman, buildah, xz-utils and bzip2.
 
 // A test states its expectations by unwrapping, and tells what a skip or a count means by printing.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
@@ -9,6 +9,7 @@ mod address;
 mod assemble;
 mod bombs;
 mod check;
+mod compressions;
 mod crash;
 mod formats;
 mod hostile;

@@ -5,6 +5,7 @@ use std::fs;
 use berth_testkit::archive::{Image, Layer, digest, gzip};
 use berth_testkit::registry::Registry;
 use berth_testkit::scratch::Scratch;
+use berth_testkit::{Command, needs};
 
 use crate::subject::Subject;
 
@@ -274,4 +275,34 @@ pub(crate) fn archives_come_from_addresses(on: &Subject) {
     on.cli(&format!("import http://{}/none root:3", registry.host()))
         .exits(1)
         .says("404");
+}
+
+pub(crate) fn archives_come_in_every_compression(on: &Subject) {
+    let root = Layer::new().file("hello", 0o644, "hello\n").finish();
+    let layers = |name: &str| {
+        let line = format!("image inspect -f '{{{{.RootFS.Layers}}}}' {name}");
+        on.cli(&line).ok().text().to_owned()
+    };
+    let expected = format!("[{}]", digest(&root));
+    let saved = on.cli("save busybox").ok().stdout_bytes;
+    for (name, package) in [("gzip", "gzip"), ("bzip2", "bzip2"), ("xz", "xz-utils")] {
+        let compressed = |bytes: &[u8]| {
+            Command::new(needs::program(name, package))
+                .arg("-c")
+                .stdin(bytes)
+                .run()
+                .ok()
+                .stdout_bytes
+        };
+        on.command(&format!("import - root:{name}"))
+            .stdin(compressed(&root))
+            .run()
+            .ok();
+        assert_eq!(layers(&format!("root:{name}")), expected, "{name}");
+        on.command("load -q")
+            .stdin(compressed(&saved))
+            .run()
+            .ok()
+            .prints("Loaded image");
+    }
 }

@@ -60,6 +60,7 @@ scenarios![
     content::containers_become_images,
     content::file_systems_are_exported_and_imported,
     content::archives_come_from_addresses,
+    content::archives_come_in_every_compression,
     copies::files_are_copied_into_containers,
     copies::files_are_copied_out_of_containers,
     copies::copies_go_through_mounts,
