@@ -1,14 +1,18 @@
-//! What other programs read of our archives, and we of theirs: nothing differs in names, modes, owners, times,
+//! What other programs read of what we save and push, and we of theirs: nothing differs in names, modes, owners, times,
 //! attributes and content.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use berth_image::PushRequest;
+use berth_image::progress::silent;
 use berth_types::Digest;
 
 use crate::assemble::{base, changed, commit, saved};
-use crate::support::{Home, Layer, Made, Tar, tree};
+use crate::pull::{pull, request, runtime};
+use crate::registry::Distribution;
+use crate::support::{Home, Layer, Made, Tar, chain, tree};
 
 /// Runs a program with words split at blanks; its standard output.
 pub(crate) fn run(words: &str) -> String {
@@ -250,4 +254,71 @@ fn many_layers_and_empty_ones_are_saved_and_loaded() {
         "skopeo inspect --config --raw docker-archive:{file}"
     ));
     assert_eq!(raw.matches("sha256:").count(), 127);
+}
+
+#[test]
+fn what_is_pushed_is_the_same_for_other_programs_and_comes_back() {
+    let (home, image) = image();
+    let ours = below(home.tree(&image));
+    let registry = Distribution::start();
+    let at = |name: &str| format!("{}/{name}", registry.address);
+    home.store.tag("test/made:1", &at("test/made:1")).unwrap();
+    let push = PushRequest {
+        reference: at("test/made:1").parse().unwrap(),
+        all_tags: false,
+        platform: None,
+        credentials: None,
+    };
+    runtime().block_on(home.store.push(push, silent())).unwrap();
+    let tools = Tools::new();
+    let layout = tools.path("layout");
+    run(&format!(
+        "skopeo copy --insecure-policy --src-tls-verify=false docker://{} oci:{layout}:1",
+        at("test/made:1")
+    ));
+    let bundle = tools.path("bundle");
+    run(&format!("umoci unpack --image {layout}:1 {bundle}"));
+    assert_same(&ours, &below(tree(&Path::new(&bundle).join("rootfs"))));
+    let podman = tools.storage("podman");
+    run(&format!(
+        "{podman} pull -q --tls-verify=false {}",
+        at("test/made:1")
+    ));
+    let mounted = run(&format!("{podman} image mount {}", image.hex()));
+    assert_same(&ours, &below(tree(Path::new(&mounted))));
+    run(&format!("{podman} image umount -a"));
+    // What they push, in every form in which they do.
+    let mut pushed = Vec::new();
+    for (number, options) in [
+        "--format oci",
+        "--format v2s2",
+        "--format oci --compression-format zstd",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = at(&format!("test/back:{number}"));
+        run(&format!(
+            "{podman} push -q --tls-verify=false {options} {} {name}",
+            image.hex()
+        ));
+        pushed.push(name);
+    }
+    let buildah = tools.storage("buildah");
+    let container = run(&format!("{buildah} from --pull-never {}", image.hex()));
+    run(&format!(
+        "{buildah} commit -q --rm --squash {container} test/squashed:1"
+    ));
+    let name = at("test/squashed:1");
+    run(&format!(
+        "{buildah} push -q --tls-verify=false test/squashed:1 {name}"
+    ));
+    pushed.push(name);
+    for name in pushed {
+        let other = Home::new();
+        let (pulled, _) = pull(&other, request(&name))
+            .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+        assert_same(&ours, &below(other.tree(&pulled.id)));
+    }
+    run(&format!("{podman} rmi -a -f"));
 }
