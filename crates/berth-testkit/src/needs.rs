@@ -20,6 +20,16 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// The major version of the stock docker command: Debian's own is older than much of what it can be asked.
+#[track_caller]
+pub fn docker_client() -> u32 {
+    let docker = program("docker", "docker-cli or docker.io");
+    let told = crate::Command::new(docker).arg("--version").run().ok();
+    let version = told.text().strip_prefix("Docker version ");
+    let major = version.and_then(|rest| rest.split('.').next()?.parse().ok());
+    major.unwrap_or_else(|| panic!("docker does not tell its version: {told}"))
+}
+
 /// Features that this machine promises to have, separated by spaces. `cargo xtask test-vm` promises what Debian's kernel has.
 const PROMISES: &str = "BERTH_TEST_PROMISES";
 

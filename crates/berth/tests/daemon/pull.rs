@@ -324,7 +324,8 @@ fn a_killed_daemon_goes_on_where_it_was() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("a client");
-    wait::until("half of it has come", || way.came() > 12 * MIB);
+    // Sockets hold some of what has come.
+    wait::until("most of it has come", || way.came() > 16 * MIB);
     daemon.kill();
     assert!(!pull.wait().expect("the client ends").success());
     daemon.launch();
@@ -333,7 +334,7 @@ fn a_killed_daemon_goes_on_where_it_was() {
     assert!(before < 24 * MIB, "it was killed too late: {before} bytes");
     daemon.berth(&format!("pull {name}")).ok();
     let rest = way.came() - before;
-    assert!(rest < 16 * MIB, "{rest} bytes came again");
+    assert!(rest < 20 * MIB, "{rest} bytes came again");
     let id = daemon
         .berth(&format!("image inspect -f '{{{{.Id}}}}' {name}"))
         .ok();
