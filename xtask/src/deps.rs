@@ -37,6 +37,8 @@ const TEST: &[Need] = &[
     ("wrk", &["wrk"]),
     ("dbus-daemon", &["dbus-daemon", "dbus"]),
     ("virtualenv", &["virtualenv"]),
+    ("mkfs.ext4", &["e2fsprogs"]),
+    ("losetup", &["mount"]),
 ];
 
 const BENCH: &[Need] = &[

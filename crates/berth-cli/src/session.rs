@@ -225,7 +225,18 @@ pub(crate) fn output_failure(error: std::io::Error) -> Failure {
 pub(crate) fn explain(program: Program, error: &ClientError) -> String {
     let (product, name) = (program.product(), program.name());
     match error {
-        ClientError::Api { message, .. } => format!("Error response from daemon: {message}"),
+        ClientError::Api { message, .. } => {
+            let mut text = format!("Error response from daemon: {message}");
+            if message
+                .to_ascii_lowercase()
+                .contains("no space left on device")
+            {
+                text.push_str(&format!(
+                    "\nTry '{name} system df' to see what takes the space, or '{name} system prune' to free some."
+                ));
+            }
+            text
+        }
         ClientError::SocketMissing { host, .. } | ClientError::Refused { host, .. } => {
             format!(
                 "Cannot connect to the {product} daemon at {host}. Is the {name} daemon running?"

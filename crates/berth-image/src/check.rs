@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Read;
 
 use berth_sys::fs;
-use berth_types::{Digest, ImageDocument};
+use berth_types::{Digest, ErrorKind, ImageDocument};
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use crate::documents::{Document, chain_ids, parse_json};
@@ -307,7 +308,7 @@ impl Surveyor<'_> {
             let problem = match outcome {
                 Ok(None) => None,
                 Ok(Some(problem)) => Some(problem),
-                Err(error @ ImageError::Cancelled { .. }) => return Err(error),
+                Err(error) if says_nothing(&error) => return Err(error),
                 Err(error) => Some(crate::error::chain(&error)),
             };
             let still_needed = self.store.inner.records.marks().needs_blob(&digest);
@@ -370,7 +371,7 @@ impl Surveyor<'_> {
             self.store.release(holds)?;
             let problem = match problem {
                 Ok(problem) => problem,
-                Err(error @ ImageError::Cancelled { .. }) => return Err(error),
+                Err(error) if says_nothing(&error) => return Err(error),
                 Err(error) => Some(crate::error::chain(&error)),
             };
             if let Some(problem) = problem
@@ -427,7 +428,13 @@ impl Surveyor<'_> {
             blob.short()
         )));
         let object = format!("layer {}", blob.short());
-        let staged = layers.unpack(file, &object)?;
+        let staged = layers.unpack(file, &object).map_err(|error| match error {
+            ImageError::Io { attempt, source } => ImageError::Io {
+                attempt: format!("compare {object} with its archive: {attempt}"),
+                source,
+            },
+            other => other,
+        })?;
         if staged.diff_id != recorded.diff_id {
             return Ok(Some(format!(
                 "its archive {blob} unpacks to {}, not to {}",
@@ -539,6 +546,20 @@ pub(crate) fn below(layers: &HashMap<Digest, LayerRecord>, chain: &Digest) -> Re
     }
     found.reverse();
     Ok(found)
+}
+
+/// Whether an error tells of this machine (a full disk, too many open files) or of the caller, and not of what was
+/// being looked at: that may be as sound as ever, and must not be taken for damage.
+fn says_nothing(error: &ImageError) -> bool {
+    match error {
+        ImageError::Cancelled { .. } => true,
+        ImageError::Io { source, .. } => {
+            let errno = Errno::from_io_error(source);
+            ErrorKind::from_io(source) == ErrorKind::ResourceExhausted
+                || matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+        }
+        _ => false,
+    }
 }
 
 struct Counted {

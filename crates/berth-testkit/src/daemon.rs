@@ -15,7 +15,7 @@ pub use crate::executable::executable;
 use crate::leak::Scope;
 use crate::scratch::Scratch;
 use crate::words::words;
-use crate::{Command, Network, Output, cgroup, http, images, needs, process, wait};
+use crate::{Command, Network, Output, cgroup, disk, http, images, needs, process, wait};
 
 /// Version of the API that plain requests of tests name; both engines speak it.
 pub const API: &str = "/v1.41";
@@ -53,6 +53,8 @@ pub struct Settings {
     pub without_images: bool,
     /// Puts the data root on a file system of this many bytes, in a mount namespace of its own.
     pub disk_bytes: Option<u64>,
+    /// Puts the data root on the file system in this file, in the same way: what is on it outlives the daemon.
+    pub disk_image: Option<PathBuf>,
     /// Gives the exec root a path longer than a socket's name may be.
     pub long_exec_root: bool,
     /// The network namespace it runs in, as `ip netns` names it: networks are for such daemons only. Without one
@@ -135,6 +137,13 @@ impl Daemon {
     /// The data root.
     pub fn data_root(&self) -> PathBuf {
         self.scratch.path().join("data")
+    }
+
+    /// The data root as the running daemon has it, also where it is in a mount namespace of its own.
+    #[track_caller]
+    pub fn data_root_inside(&self) -> PathBuf {
+        let root = self.data_root();
+        PathBuf::from(format!("/proc/{}/root{}", self.pid(), root.display()))
     }
 
     /// The directory of run-time state.
@@ -298,18 +307,10 @@ impl Daemon {
         }
         words.extend(self.settings.arguments.iter().cloned());
 
-        let command = match self.settings.disk_bytes {
+        let disk = disk::arguments(self.settings.disk_bytes, self.settings.disk_image.as_ref());
+        let command = match disk {
             None => Command::new(&words[0]).args(&words[1..]),
-            Some(bytes) => {
-                let mount = format!(
-                    "mount -t tmpfs -o size={bytes} tmpfs {} && exec \"$@\"",
-                    self.data_root().display()
-                );
-                Command::new("unshare")
-                    .args(["--mount", "--propagation", "private"])
-                    .args(["sh", "-c", &mount, "sh"])
-                    .args(&words)
-            }
+            Some(disk) => disk::run_on(&disk, &self.data_root(), &words),
         };
         let command = match &self.settings.programs {
             None => command,

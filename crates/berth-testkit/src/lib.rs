@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod command;
 pub mod cutting_proxy;
 pub mod daemon;
+pub mod disk;
 mod executable;
 pub mod hang;
 pub mod harness;

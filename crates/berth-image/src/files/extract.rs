@@ -48,7 +48,7 @@ pub struct Extracted {
 ///
 /// # Errors
 /// When the archive is damaged, asks for a place outside the directory by `..`, or the file system refuses.
-/// What was extracted before stays.
+/// What was extracted before stays; a file that is not whole does not.
 pub fn extract(
     root: &Root,
     path: &Path,
@@ -99,6 +99,17 @@ struct Extractor<'a> {
     /// Times of directories, set when nothing is put into them any more.
     directories: Vec<(Vec<u8>, Timestamps)>,
     done: Extracted,
+}
+
+/// Takes away a file that is not whole (the disk is full, the archive ended), and keeps what came in its place.
+fn withdraw(parent: &OwnedFd, name: &[u8], file: &OwnedFd) {
+    let stands = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    if let (Ok(own), Ok(stands)) = (rustix::fs::fstat(file), stands)
+        && (own.st_dev, own.st_ino) == (stands.st_dev, stands.st_ino)
+    {
+        // The first failure is the one to tell.
+        let _ = rustix::fs::unlinkat(parent, name, AtFlags::empty());
+    }
 }
 
 fn timestamps(entry: &Entry) -> Timestamps {
@@ -233,20 +244,33 @@ impl Extractor<'_> {
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
             .attempt(|| "create the file".to_owned())?;
+        let filled = self.fill(archive, &file, entry);
+        if filled.is_err() {
+            withdraw(parent, name, &file);
+        }
+        filled
+    }
+
+    fn fill<R: BufRead>(
+        &mut self,
+        archive: &mut ArchiveReader<R>,
+        file: &OwnedFd,
+        entry: &Entry,
+    ) -> Result<()> {
         match &entry.sparse {
-            None => self.copy(archive, &file, entry.size)?,
+            None => self.copy(archive, file, entry.size)?,
             Some(map) => {
                 for (offset, length) in &map.segments {
-                    rustix::fs::seek(&file, SeekFrom::Start(*offset))
+                    rustix::fs::seek(file, SeekFrom::Start(*offset))
                         .attempt(|| "seek in the file".to_owned())?;
-                    self.copy(archive, &file, *length)?;
+                    self.copy(archive, file, *length)?;
                 }
-                rustix::fs::ftruncate(&file, map.size)
+                rustix::fs::ftruncate(file, map.size)
                     .attempt(|| "set the size of the file".to_owned())?;
             }
         }
-        self.attributes(&file, entry)?;
-        rustix::fs::futimens(&file, &timestamps(entry)).attempt(|| "set times".to_owned())
+        self.attributes(file, entry)?;
+        rustix::fs::futimens(file, &timestamps(entry)).attempt(|| "set times".to_owned())
     }
 
     fn copy<R: BufRead>(
