@@ -56,6 +56,8 @@ pub const STOP_TIMEOUT_DEFAULT: i64 = 10;
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
 /// How long a monitor whose run has ended may take to clean up before it is asked what keeps it.
 pub const MONITOR_GOES: Duration = Duration::from_millis(100);
+/// How long the end of a process that was found to be gone may take to be told by its monitor.
+pub const END_KNOWN: Duration = Duration::from_secs(10);
 /// First pause before a restart.
 pub const RESTART_DELAY_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause before a restart.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::containers::Containers;
+use crate::containers::files::roots::Roots as OpenRoots;
 use crate::containers::index::{ContainerHandle, Index};
 use crate::containers::lifecycle::Event;
 use crate::containers::monitors::Monitors;
@@ -79,12 +80,14 @@ impl Engine {
             Arc::new(driver),
         )
         .await?;
+        let open_roots = OpenRoots::default();
         let launcher = Arc::new(Monitors::new(
             Arc::clone(&host),
             images.clone(),
             index.clone(),
             networks.clone(),
             volumes.clone(),
+            open_roots.clone(),
         )?);
         let environment = Environment {
             records: records.clone(),
@@ -95,7 +98,12 @@ impl Engine {
             host: Arc::clone(&host),
             networks: networks.clone(),
         };
-        let containers = Containers::new(environment.clone(), images.clone(), volumes.clone());
+        let containers = Containers::new(
+            environment.clone(),
+            images.clone(),
+            volumes.clone(),
+            open_roots,
+        );
         let handles = recover(&containers, &records, &index, &volumes).await?;
         networks.settle().await;
         volumes.settle().await;

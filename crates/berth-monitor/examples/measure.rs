@@ -242,6 +242,7 @@ fn prepare(path: &Path, root: &Path, id: &str, arguments: &[&str]) -> LaunchRequ
     LaunchRequest {
         id: id.to_owned(),
         bundle: base.join("bundle"),
+        mounted: false,
         overlay: Some(Overlay {
             lower: vec![root.to_owned()],
             upper: Some(base.join("upper")),

@@ -27,6 +27,10 @@ pub struct LaunchRequest {
     /// The root file system to mount; `None` when `root.path` of `config.json` is it already.
     #[serde(default)]
     pub overlay: Option<Overlay>,
+    /// Whether `overlay` is mounted already and comes as a descriptor: mounted twice, it would be two file systems that do
+    /// not know of each other.
+    #[serde(default)]
+    pub mounted: bool,
     /// Whether the container has a terminal (`process.terminal` of `config.json` must say the same).
     #[serde(default)]
     pub terminal: bool,

@@ -43,6 +43,8 @@ pub struct NetworkLaunch {
 /// The descriptors of a launch, to fit its [`NetworkLaunch`].
 #[derive(Debug, Default)]
 pub struct LaunchDescriptors {
+    /// The root file system, a mount attached nowhere ([`crate::LaunchRequest::mounted`]).
+    pub root: Option<OwnedFd>,
     /// The container's network namespace.
     pub namespace: Option<OwnedFd>,
     /// The sockets of its resolver, opened in that namespace.
@@ -79,7 +81,7 @@ impl NetworkLaunch {
 }
 
 impl LaunchDescriptors {
-    /// All of them, in the order in which they travel.
+    /// Those of the network, in the order in which they travel.
     pub(crate) fn list(&self) -> Vec<BorrowedFd<'_>> {
         let namespace = self.namespace.iter().map(AsFd::as_fd);
         let dns = self

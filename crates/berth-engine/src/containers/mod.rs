@@ -86,6 +86,7 @@ pub struct Containers {
     environment: Environment,
     images: ImageStore,
     volumes: Volumes,
+    roots: files::roots::Roots,
 }
 
 /// A wait that has been registered; what it waits for cannot be missed any more.
@@ -114,11 +115,17 @@ fn defect(error: tokio::task::JoinError) -> EngineError {
 }
 
 impl Containers {
-    pub(crate) fn new(environment: Environment, images: ImageStore, volumes: Volumes) -> Self {
+    pub(crate) fn new(
+        environment: Environment,
+        images: ImageStore,
+        volumes: Volumes,
+        roots: files::roots::Roots,
+    ) -> Self {
         Self {
             environment,
             images,
             volumes,
+            roots,
         }
     }
 

@@ -107,6 +107,21 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether a start is under way, whose end decides where the container's files are mounted.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        matches!(
+            self,
+            Self::Starting { .. } | Self::Stopping { pid: None, .. }
+        )
+    }
+
+    /// Whether nothing of it runs, and nothing is about to without another start.
+    #[must_use]
+    pub fn is_still(&self) -> bool {
+        self.pid().is_none() && !self.is_under_way()
+    }
+
     /// Whether a process of it exists.
     #[must_use]
     pub fn is_running(&self) -> bool {

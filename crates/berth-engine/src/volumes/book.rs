@@ -25,6 +25,8 @@ pub(super) enum Stage {
 pub(super) struct Use {
     /// Whether it runs with the volume mounted.
     pub(super) mounted: bool,
+    /// Who is about to look at it without the container running.
+    pub(super) looks: u32,
     /// Whether it may write to it.
     pub(super) writable: bool,
 }
@@ -50,7 +52,7 @@ impl Entry {
     }
 
     pub(super) fn is_mounted(&self) -> bool {
-        self.users.values().any(|u| u.mounted)
+        self.users.values().any(|u| u.mounted || u.looks > 0)
     }
 }
 

@@ -42,7 +42,7 @@ use crate::random;
 use crate::records::Records;
 
 pub use duplicate::VolumeCopyRequest;
-pub(crate) use mounting::{MountAsk, MountSources};
+pub(crate) use mounting::{MountAsk, MountSources, Purpose};
 pub(crate) use prepare::Prepared;
 pub use record::{ANONYMOUS_LABEL, LOCAL, Origin, VolumeRecord};
 pub use request::VolumeCreateRequest;
@@ -331,7 +331,7 @@ impl Volumes {
         if names.is_empty() {
             return Ok(());
         }
-        self.unmount(container, names).await?;
+        self.unmount(container, names, Purpose::Run).await?;
         {
             let mut book = self.shared.book();
             for name in names {

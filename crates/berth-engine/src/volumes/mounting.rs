@@ -26,20 +26,31 @@ pub(crate) struct MountAsk {
     pub(crate) writable: bool,
 }
 
+/// What volumes are mounted for. The one does not end what the other needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A container's run.
+    Run,
+    /// A view of its files, until that has mounts of its own.
+    Look,
+}
+
 /// The sources of a starting container's volumes, by target. Descriptors are held until this is dropped.
 pub(crate) type MountSources = Vec<(String, MountSource)>;
 
 impl Volumes {
-    /// Mounts what a starting container wants. On failure nothing of it stays mounted.
+    /// Mounts what a starting container, or a look at its files, wants. On failure nothing of it stays mounted.
     pub(crate) async fn mount(
         &self,
         container: &ContainerId,
         asks: Vec<MountAsk>,
+        purpose: Purpose,
     ) -> Result<MountSources, EngineError> {
         if asks.is_empty() {
             return Ok(Vec::new());
         }
         let (own, names) = (container.clone(), volume_names(&asks));
+        self.shared.use_all(container, &names, purpose)?;
         let mounted = self
             .shared
             .block(move |shared| {
@@ -53,7 +64,7 @@ impl Volumes {
             .await;
         if mounted.is_err() {
             // The first failure is the one to tell.
-            let _ = self.unmount(container, &names).await;
+            let _ = self.unmount(container, &names, purpose).await;
         }
         mounted
     }
@@ -73,6 +84,7 @@ impl Volumes {
         &self,
         container: &ContainerId,
         names: &[String],
+        purpose: Purpose,
     ) -> Result<(), EngineError> {
         let mut left = Vec::new();
         {
@@ -81,9 +93,15 @@ impl Volumes {
                 let Some(entry) = book.entries.get_mut(name) else {
                     continue;
                 };
-                if let Some(used) = entry.users.get_mut(container)
-                    && std::mem::take(&mut used.mounted)
-                {
+                let Some(used) = entry.users.get_mut(container) else {
+                    continue;
+                };
+                let was_used = match purpose {
+                    Purpose::Run => std::mem::take(&mut used.mounted),
+                    Purpose::Look => used.looks > 0,
+                };
+                if was_used {
+                    used.looks -= u32::from(purpose == Purpose::Look);
                     left.push(Arc::clone(&entry.record));
                 }
             }
@@ -148,25 +166,48 @@ fn volume_names(asks: &[MountAsk]) -> Vec<String> {
 }
 
 impl Shared {
+    /// Notes that volumes are used, all or none.
+    fn use_all(
+        &self,
+        container: &ContainerId,
+        names: &[String],
+        purpose: Purpose,
+    ) -> Result<(), EngineError> {
+        let mut book = self.book();
+        for name in names {
+            match book.entries.get(name).map(|entry| &entry.stage) {
+                Some(book::Stage::Busy(what)) => {
+                    return Err(EngineError::Conflict(format!(
+                        "volume {name} is being {what}"
+                    )));
+                }
+                Some(_) => {}
+                None => return Err(book::missing(name)),
+            }
+        }
+        for name in names {
+            if let Some(entry) = book.entries.get_mut(name) {
+                let used = entry.users.entry(container.clone()).or_default();
+                match purpose {
+                    Purpose::Run => used.mounted = true,
+                    Purpose::Look => used.looks += 1,
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn mount_one(
         &self,
         container: &ContainerId,
         ask: &MountAsk,
     ) -> Result<MountSource, EngineError> {
         let (record, turn) = {
-            let mut book = self.book();
+            let book = self.book();
             let entry = book
                 .entries
-                .get_mut(&ask.volume)
+                .get(&ask.volume)
                 .ok_or_else(|| book::missing(&ask.volume))?;
-            if let book::Stage::Busy(what) = entry.stage {
-                return Err(EngineError::Conflict(format!(
-                    "volume {} is being {what}",
-                    ask.volume
-                )));
-            }
-            let used = entry.users.entry(container.clone()).or_default();
-            used.mounted = true;
             (Arc::clone(&entry.record), Arc::clone(&entry.turn))
         };
         let source = {

@@ -130,8 +130,8 @@ impl Prepared {
                     .any(|(found, writable)| found.name == record.name && *writable);
                 let mut entry = Entry::new(Arc::clone(record), Stage::Ready);
                 let held = Use {
-                    mounted: false,
                     writable,
+                    ..Use::default()
                 };
                 entry.users.insert(self.container.clone(), held);
                 book.entries.insert(record.name.clone(), entry);

@@ -118,7 +118,7 @@ pub async fn launch(
     launch_with(executable, request, LaunchDescriptors::default()).await
 }
 
-/// As [`launch`], with the descriptors that [`LaunchRequest::network`] announces.
+/// As [`launch`], with the descriptors that [`LaunchRequest::network`] and [`LaunchRequest::mounted`] announce.
 ///
 /// # Errors
 /// As [`launch`]; and when the descriptors are not those.
@@ -139,7 +139,7 @@ async fn launch_by(
     waiting: Option<StdUnixStream>,
     made: impl FnOnce() -> Result<StdUnixStream, MonitorError>,
     request: &LaunchRequest,
-    network: LaunchDescriptors,
+    given: LaunchDescriptors,
     attach: Vec<(Streams, OwnedFd)>,
 ) -> Result<(MonitorHandle, Created), MonitorError> {
     let directory = request.bundle.as_path();
@@ -163,7 +163,7 @@ async fn launch_by(
         Some(Ok(stream)) => stream,
         _ => told(made()?)?,
     };
-    send_network(&stream, request, network)?;
+    send_descriptors(&stream, request, given)?;
     drop(descriptors);
     // With them go our copies, so that the monitor's end is seen.
     drop((lock, sockets));
@@ -194,13 +194,22 @@ async fn launch_by(
     }
 }
 
-/// Sends the descriptors of the network after the order, each group with one byte. The monitor knows their number from its
-/// request.
-fn send_network(
+/// Sends the root file system and the descriptors of the network after the order, each group with one byte. The monitor
+/// knows their number from its request.
+fn send_descriptors(
     socket: &StdUnixStream,
     request: &LaunchRequest,
     descriptors: LaunchDescriptors,
 ) -> Result<(), MonitorError> {
+    if request.mounted != descriptors.root.is_some() {
+        return Err(MonitorError::Protocol(
+            "the root file system was given to a launch that does not expect it, or the reverse"
+                .to_owned(),
+        ));
+    }
+    if let Some(root) = &descriptors.root {
+        berth_sys::socket::send(socket, &[0], &[root.as_fd()])?;
+    }
     let list = descriptors.list();
     let needed = request
         .network

@@ -157,6 +157,7 @@ fn prepare(
     let mut spec = load_spec(directory)?;
     let log = LogWriter::open(&request.log, Compression::Child)?;
     let poll = Poll::new()?;
+    let given = request.mounted.then(|| receive_root(link)).transpose()?;
     let network = match &request.network {
         Some(launch) => Network::receive(link.socket(), launch, &poll)?,
         None => Network::default(),
@@ -174,9 +175,10 @@ fn prepare(
         let (ends, ours) = session::make_pipes(request.open_stdin, true)?;
         (Some(ends), ours)
     };
-    let root = match &request.overlay {
-        Some(overlay) => Some(overlay.mount_detached()?),
-        None => None,
+    let root = match (given, &request.overlay) {
+        (Some(root), _) => Some(root),
+        (None, Some(overlay)) => Some(overlay.mount_detached()?),
+        (None, None) => None,
     };
     let made = backend::create(&request, spec, root, ends)?;
     let mut sessions = Slab::new();
@@ -220,6 +222,14 @@ fn prepare(
         pid: made.pid,
         network,
     }))
+}
+
+/// The root file system that the daemon sends right after its order.
+fn receive_root(link: &Link) -> Result<OwnedFd, MonitorError> {
+    let message = berth_sys::socket::receive(link.socket(), 1, 1)?;
+    message.descriptors.into_iter().next().ok_or_else(|| {
+        MonitorError::Protocol("the root file system did not come with the launch".to_owned())
+    })
 }
 
 fn load_spec(directory: &Path) -> Result<Spec, MonitorError> {

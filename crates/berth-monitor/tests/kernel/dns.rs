@@ -39,6 +39,7 @@ fn descriptors() -> LaunchDescriptors {
     let namespace = namespace();
     let dns = DnsSockets::prepare_in(&namespace).unwrap();
     LaunchDescriptors {
+        root: None,
         namespace: Some(namespace),
         dns: Some(dns),
         ports: Vec::new(),

@@ -47,6 +47,7 @@ impl Stage {
         let request = LaunchRequest {
             id: id.clone(),
             bundle: bundle.clone(),
+            mounted: false,
             overlay: Some(Overlay {
                 lower: vec![root],
                 upper: Some(path.join("upper")),

@@ -75,6 +75,39 @@ impl View {
     }
 }
 
+/// A mount of this process' own that several others are copies of: one instance of a file system for all of them, with
+/// one idea of what is in it. Two overlays of the same upper directory would each have an idea of their own.
+#[derive(Debug)]
+pub struct SharedMount {
+    root: OwnedFd,
+    namespace: OwnedFd,
+}
+
+impl SharedMount {
+    /// Keeps `mount`, which is attached nowhere, where nobody sees it. It ends with this value, its copies do not.
+    pub fn keep(mount: OwnedFd) -> Result<Self> {
+        on_thread("keep a mount", move || {
+            namespace::unshare(process::CLONE_NEWNS)?;
+            // Opened before it is covered.
+            let namespace = namespace::open(Path::new("/proc/thread-self/ns/mnt"))?;
+            super::set_propagation(Path::new("/"), super::Propagation::Private, true)?;
+            super::attach_at(mount, Path::new(PLACE))?;
+            let root = crate::fs::open_directory(Path::new(PLACE))?;
+            Ok(Self { root, namespace })
+        })
+    }
+
+    /// A further mount of the same file system, attached nowhere.
+    pub fn copy(&self) -> Result<OwnedFd> {
+        // Kernels copy only what is attached in the caller's own namespace.
+        on_thread("copy a mount", || {
+            namespace::unshare(libc::CLONE_FS as u64)?;
+            namespace::enter(&self.namespace, namespace::Kind::Mount)?;
+            super::clone_tree_of(&self.root, false)
+        })
+    }
+}
+
 /// Makes devices behind a mount, and below it, impossible to open.
 fn protect(mount: impl AsFd) -> Result<()> {
     super::set_attributes(
@@ -202,6 +235,38 @@ mod tests {
         assert!(!mounts.contains(base.path().to_str().unwrap()));
         drop((seen, view));
         std::fs::remove_dir_all(base.path().join("volume")).unwrap();
+    }
+
+    #[test]
+    fn copies_of_a_shared_mount_are_one_file_system() {
+        let base = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = base.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let overlay = super::super::overlay::Overlay {
+            lower: vec![make("lower")],
+            upper: Some(make("upper")),
+            work: Some(make("work")),
+            ..super::super::overlay::Overlay::default()
+        };
+        let shared = SharedMount::keep(overlay.mount_detached().unwrap()).unwrap();
+        let (one, other) = (shared.copy().unwrap(), shared.copy().unwrap());
+        drop(shared);
+        let (one, other) = (descriptor_path(&one), descriptor_path(&other));
+        std::fs::write(one.join("a"), "1").unwrap();
+        assert_eq!(std::fs::read_to_string(other.join("a")).unwrap(), "1");
+        // A name that was looked for in vain is there for the one as soon as for the other.
+        assert!(std::fs::read_to_string(other.join("b")).is_err());
+        std::fs::rename(one.join("a"), one.join("b")).unwrap();
+        assert_eq!(std::fs::read_to_string(other.join("b")).unwrap(), "1");
+        assert!(std::fs::read_to_string(other.join("a")).is_err());
+        let device = |path: &Path| std::fs::metadata(path).unwrap().dev();
+        use std::os::unix::fs::MetadataExt as _;
+        assert_eq!(device(&one), device(&other));
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(base.path().to_str().unwrap()));
     }
 
     #[test]

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use berth_image::archive::ArchiveWriter;
 use berth_image::files::walk::{Item, open_in_root, open_root};
 use berth_image::files::{ExtractOptions, Extracted, PackOptions, extract, pack, pack::pack_one};
-use berth_sys::mount::view::View;
 use berth_types::Timestamp;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::path::{Asked, followed};
-use super::{check_phase, failed, path_error, read_only};
+use super::{Opened, check_phase, failed, path_error, read_only};
 use crate::containers::accounts::AccountFiles;
 use crate::containers::view::ContainerView;
 use crate::containers::{Containers, announce, defect};
@@ -54,7 +53,7 @@ pub struct ArchiveOut {
     directory: Option<OwnedFd>,
     held: Stat,
     /// Keeps the mounts.
-    _view: View,
+    _view: Opened,
 }
 
 impl ArchiveOut {
@@ -94,7 +93,7 @@ impl ArchiveOut {
 }
 
 /// Looks a path up in a view.
-fn look(view: View, text: &str, container: &str) -> Result<ArchiveOut, EngineError> {
+fn look(view: Opened, text: &str, container: &str) -> Result<ArchiveOut, EngineError> {
     let asked = Asked::parse(text);
     let root = view.root();
     let refused = |error| path_error(error, text, container);
@@ -139,7 +138,7 @@ fn look(view: View, text: &str, container: &str) -> Result<ArchiveOut, EngineErr
 
 /// Writes an archive into a directory of a container.
 fn put(
-    view: &View,
+    view: &Opened,
     container: &ContainerView,
     shown: &str,
     text: &str,
@@ -201,7 +200,7 @@ fn put(
 }
 
 /// A small file of a container; empty when there is none.
-fn read_file(view: &View, path: &str) -> Result<Vec<u8>, EngineError> {
+fn read_file(view: &Opened, path: &str) -> Result<Vec<u8>, EngineError> {
     let Ok(Some(file)) = open_in_root(view.root(), Path::new(path)) else {
         return Ok(Vec::new());
     };

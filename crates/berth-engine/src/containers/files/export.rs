@@ -6,16 +6,15 @@ use berth_image::Change;
 use berth_image::archive::ArchiveWriter;
 use berth_image::files::walk::open_root;
 use berth_image::files::{PackOptions, pack};
-use berth_sys::mount::view::View;
 
-use super::{check_phase, mount_points};
+use super::{Opened, check_phase, mount_points};
 use crate::containers::{Containers, announce, defect};
 use crate::error::EngineError;
 
 /// A container's file system, ready to be written.
 #[derive(Debug)]
 pub struct Export {
-    view: View,
+    view: Opened,
 }
 
 impl Export {

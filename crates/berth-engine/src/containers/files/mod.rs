@@ -1,7 +1,7 @@
 //! The files of a container, for who is not in it: copies in both directions, export, the list of changes,
 //! and images made of it.
 //!
-//! Owns: the view in which a container's files are seen ([`Place`]). Everything is done through descriptors
+//! Owns: the view in which a container's files are seen ([`Opened`]). Everything is done through descriptors
 //! within it, so what a container does with its links and directories meanwhile never leads outside
 //! (`docs/internals/files.md`). Does not own: archives ([`berth_image::files`]).
 
@@ -9,6 +9,7 @@ mod archive;
 mod commit;
 mod export;
 mod path;
+pub(crate) mod roots;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,7 +25,9 @@ use super::spec::{MountKind, MountPoint};
 use super::view::ContainerView;
 use super::{Containers, defect};
 use crate::error::EngineError;
-use crate::volumes::{MountAsk, MountSources};
+use crate::limits;
+use crate::volumes::{MountAsk, MountSources, Purpose};
+use roots::OpenRoot;
 
 pub use archive::{ArchiveOut, ArchiveStat, PutOptions};
 pub use commit::CommitRequest;
@@ -75,27 +78,59 @@ fn check_phase(container: &ContainerView, attempt: &str) -> Result<(), EngineErr
     }
 }
 
+/// An open view of a container's files.
+#[derive(Debug)]
+struct Opened {
+    view: View,
+    /// Keeps the mount of a container that does not run, for a start that comes meanwhile.
+    _root: Option<Arc<OpenRoot>>,
+}
+
+impl Opened {
+    fn root(&self) -> &berth_sys::path::Root {
+        self.view.root()
+    }
+}
+
 /// The files of a container as a tree of mounts of this process' own. With `with_mounts`, what is mounted in it is
-/// part of it; procfs, sysfs and devices never are.
+/// part of it; procfs, sysfs and devices never are. `root` is that of a container that does not run; without it, the
+/// mounts are those of its process, and there is nothing to open (`None`) when that has ended.
 fn open(
     images: &ImageStore,
     container: &ContainerView,
     with_mounts: bool,
     volumes: &MountSources,
-) -> Result<View, EngineError> {
+    root: Option<Arc<OpenRoot>>,
+) -> Result<Option<Opened>, EngineError> {
     let attempt = || format!("look at the files of container {}", container.id);
     let mut points: Vec<&MountPoint> = container.spec.mounts.iter().collect();
     points.retain(|_| with_mounts);
     // Parents before what is mounted in them.
     points.sort_by_key(|point| point.target.matches('/').count());
-    if let Some((root, pieces)) = running(container, &points)? {
-        return View::assemble(root, pieces, false).map_err(|error| failed(attempt(), error));
+    let Some(shared) = root else {
+        let Some((root, pieces)) = running(container, &points)? else {
+            return Ok(None);
+        };
+        let view = View::assemble(root, pieces, false).map_err(|error| failed(attempt(), error))?;
+        return Ok(Some(Opened { view, _root: None }));
+    };
+    let root = shared.copy(|| {
+        images
+            .prepare_rootfs(&container.id, &container.spec.image_id)?
+            .mount_detached()
+            .map_err(|error| failed(attempt(), error))
+    })?;
+    let read_only = |mount: &std::os::fd::OwnedFd| {
+        let change = AttributeChange {
+            set: attribute::READ_ONLY,
+            ..AttributeChange::default()
+        };
+        berth_sys::mount::set_attributes(mount, true, &change)
+            .map_err(|error| failed(attempt(), error))
+    };
+    if container.spec.host.readonly_rootfs {
+        read_only(&root)?;
     }
-    let mut rootfs = images.prepare_rootfs(&container.id, &container.spec.image_id)?;
-    rootfs.read_only = container.spec.host.readonly_rootfs;
-    let root = rootfs
-        .mount_detached()
-        .map_err(|error| failed(attempt(), error))?;
     let mut pieces = Vec::new();
     for point in points {
         let is_of_host = matches!(point.kind, MountKind::Bind | MountKind::Volume);
@@ -116,29 +151,67 @@ fn open(
         let is_read_only =
             volume.is_some_and(|(_, source)| source.options.iter().any(|option| option == "ro"));
         if !point.writable || is_read_only {
-            let change = AttributeChange {
-                set: attribute::READ_ONLY,
-                ..AttributeChange::default()
-            };
-            berth_sys::mount::set_attributes(&mount, true, &change)
-                .map_err(|error| failed(attempt(), error))?;
+            read_only(&mount)?;
         }
         pieces.push((PathBuf::from(&point.target), mount));
     }
     let create = !container.spec.host.readonly_rootfs;
-    View::assemble(root, pieces, create).map_err(|error| failed(attempt(), error))
+    let view = View::assemble(root, pieces, create).map_err(|error| failed(attempt(), error))?;
+    Ok(Some(Opened {
+        view,
+        _root: Some(shared),
+    }))
 }
 
 impl Containers {
-    /// Opens the files of a container, see [`open`].
+    /// Opens the files of a container, see [`open`]. Waits while its start is under way: then it has mounts of its own.
     async fn view(
         &self,
         container: &Arc<ContainerView>,
         with_mounts: bool,
-    ) -> Result<View, EngineError> {
-        let is_still = |container: &ContainerView| container.phase.pid().is_none();
+    ) -> Result<Opened, EngineError> {
+        let handle = self.find(container.id.as_str())?;
+        let mut views = handle.view.clone();
+        let gone = || EngineError::NotFound(format!("No such container: {}", container.id));
+        loop {
+            let subject = Arc::clone(&views.borrow_and_update());
+            check_phase(&subject, "look at the files of")?;
+            if subject.phase.is_under_way() {
+                views.changed().await.map_err(|_| gone())?;
+                continue;
+            }
+            let root = self
+                .roots
+                .open(&subject.id, || handle.view().phase.is_still());
+            let runs = root.is_none();
+            if runs && subject.phase.pid().is_none() {
+                // It was started between the two looks.
+                continue;
+            }
+            if let Some(opened) = self.open_now(&subject, with_mounts, root).await? {
+                return Ok(opened);
+            }
+            // Its process has ended, which its owner is about to know.
+            let known = tokio::time::timeout(limits::END_KNOWN, views.changed()).await;
+            known
+                .map_err(|_| {
+                    EngineError::Unavailable(format!(
+                        "look at the files of container {}: its process has ended and its monitor has not said so",
+                        container.id
+                    ))
+                })?
+                .map_err(|_| gone())?;
+        }
+    }
+
+    async fn open_now(
+        &self,
+        container: &Arc<ContainerView>,
+        with_mounts: bool,
+        root: Option<Arc<OpenRoot>>,
+    ) -> Result<Option<Opened>, EngineError> {
         let mut asks = Vec::new();
-        if with_mounts && is_still(container) {
+        if with_mounts && root.is_some() {
             asks.extend(container.spec.mounts.iter().filter_map(|point| {
                 let volume = point.volume.as_ref()?;
                 Some(MountAsk {
@@ -150,18 +223,21 @@ impl Containers {
             }));
         }
         let names: Vec<String> = asks.iter().map(|ask| ask.volume.clone()).collect();
-        let volumes = self.volumes.mount(&container.id, asks).await?;
+        let volumes = self
+            .volumes
+            .mount(&container.id, asks, Purpose::Look)
+            .await?;
         let (images, subject) = (self.images.clone(), Arc::clone(container));
-        let opened =
-            tokio::task::spawn_blocking(move || open(&images, &subject, with_mounts, &volumes))
-                .await
-                .map_err(defect);
-        // The view has mounts of its own by now. One that was started meanwhile gives the volumes back at its end.
-        let is_idle = self
-            .find(container.id.as_str())
-            .is_ok_and(|handle| is_still(&handle.view()));
-        if is_idle && !names.is_empty() {
-            self.volumes.unmount(&container.id, &names).await?;
+        let opened = tokio::task::spawn_blocking(move || {
+            open(&images, &subject, with_mounts, &volumes, root)
+        })
+        .await
+        .map_err(defect);
+        // The view has mounts of its own by now.
+        if !names.is_empty() {
+            self.volumes
+                .unmount(&container.id, &names, Purpose::Look)
+                .await?;
         }
         opened?
     }

@@ -19,8 +19,9 @@ use crate::containers::lifecycle::Fact;
 use crate::containers::networking;
 use crate::containers::record::ContainerRecord;
 use crate::containers::surroundings;
+use crate::error::EngineError;
 use crate::networks::{JoinRequest, Joined};
-use crate::volumes::{MountAsk, MountSources};
+use crate::volumes::{MountAsk, MountSources, Purpose};
 
 impl Monitors {
     pub(super) async fn launch(
@@ -42,8 +43,10 @@ impl Monitors {
         }
         request.start = clients.is_empty();
         let network = joined.as_ref().map(|j| Arc::clone(&j.run));
-        let descriptors =
+        let mut descriptors =
             joined.map_or_else(LaunchDescriptors::default, |j| describe(&mut request, j));
+        descriptors.root = self.open_root(&request, record).await?;
+        request.mounted = descriptors.root.is_some();
         let launched = self.spares.launch(&request, descriptors, attach).await;
         self.spares.refill();
         drop(volumes);
@@ -88,6 +91,33 @@ impl Monitors {
         })
     }
 
+    /// The root file system where somebody who looks at the container's files has it open.
+    async fn open_root(
+        &self,
+        request: &LaunchRequest,
+        record: &ContainerRecord,
+    ) -> Result<Option<OwnedFd>, LaunchError> {
+        let Some((root, overlay)) = self
+            .core
+            .roots
+            .for_start(&record.id)
+            .zip(request.overlay.clone())
+        else {
+            return Ok(None);
+        };
+        let attempt = format!("mount the root file system of container {}", record.id);
+        self.block(move |_| {
+            let mounted = root.copy(|| {
+                overlay.mount_detached().map_err(|error| {
+                    let kind = error.kind();
+                    EngineError::failed(attempt, kind, error)
+                })
+            });
+            mounted.map(Some).map_err(LaunchError::from)
+        })
+        .await
+    }
+
     /// Mounts the container's volumes.
     async fn mount_volumes(&self, record: &ContainerRecord) -> Result<MountSources, LaunchError> {
         let mounts = record.spec.mounts.iter();
@@ -102,7 +132,11 @@ impl Monitors {
                 })
             })
             .collect();
-        Ok(self.core.volumes.mount(&record.id, asks).await?)
+        Ok(self
+            .core
+            .volumes
+            .mount(&record.id, asks, Purpose::Run)
+            .await?)
     }
 
     /// Makes directories, files and networks, the one beside the other.
@@ -205,6 +239,7 @@ fn describe(request: &mut LaunchRequest, joined: Joined) -> LaunchDescriptors {
         ports: keys,
     });
     LaunchDescriptors {
+        root: None,
         namespace: joined.namespace,
         dns: sockets,
         ports,

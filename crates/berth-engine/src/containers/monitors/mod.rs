@@ -22,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
 use super::clients::PendingClients;
+use super::files::roots::Roots;
 use super::index::Index;
 use super::launcher::{ExecPlan, ExecRun, Found, LaunchError, Launcher, Run, Streams};
 use super::lifecycle::{NetworkChange, Observation};
@@ -34,7 +35,7 @@ use crate::error::EngineError;
 use crate::host::Host;
 use crate::limits;
 use crate::networks::{Networks, RunNetwork};
-use crate::volumes::Volumes;
+use crate::volumes::{Purpose, Volumes};
 
 use facts::{exit_fact, translate};
 use preparing::Core;
@@ -86,12 +87,13 @@ impl Monitors {
     ///
     /// # Errors
     /// When the view cannot be made.
-    pub fn new(
+    pub(crate) fn new(
         host: Arc<Host>,
         images: ImageStore,
         index: Index,
         networks: Networks,
         volumes: Volumes,
+        roots: Roots,
     ) -> Result<Self, EngineError> {
         let config = host.config();
         let copies = config.data_root.join("executable");
@@ -110,6 +112,7 @@ impl Monitors {
                 lookups: Lookups::default(),
                 networks,
                 volumes,
+                roots,
             }),
             _executable: executable,
             spares,
@@ -164,7 +167,11 @@ impl Monitors {
         self.block(move |core| core.release_run(&of_core, &directory))
             .await?;
         // After all processes: a volume that is in use stays mounted behind its name.
-        let unmounted = self.core.volumes.unmount(&id, &volume_names(record)).await;
+        let unmounted = self
+            .core
+            .volumes
+            .unmount(&id, &volume_names(record), Purpose::Run)
+            .await;
         left?;
         Ok(unmounted?)
     }

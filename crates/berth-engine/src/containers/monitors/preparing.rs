@@ -11,6 +11,7 @@ use berth_types::{ContainerId, ErrorKind};
 
 use super::of_monitor;
 use crate::config::Runtime;
+use crate::containers::files::roots::Roots;
 use crate::containers::index::Index;
 use crate::containers::launcher::LaunchError;
 use crate::containers::networking::Places;
@@ -31,6 +32,7 @@ pub(super) struct Core {
     pub(super) lookups: Lookups,
     pub(super) networks: Networks,
     pub(super) volumes: Volumes,
+    pub(super) roots: Roots,
 }
 
 /// Name of the file that says what a run has in networks; read by the next daemon.
@@ -123,6 +125,7 @@ impl Core {
             id: record.id.as_str().to_owned(),
             bundle: run.to_path_buf(),
             overlay: Some(rootfs),
+            mounted: false,
             terminal: spec.config.tty,
             open_stdin: spec.config.open_stdin,
             stdin_once: spec.config.stdin_once,
