@@ -82,7 +82,7 @@ pub(super) fn answer(
         (Request::Start, News::Started)
         | (Request::Restart(_), News::Restarted)
         | (Request::Stop(_), News::Died { .. } | News::Stopped | News::StartFailed { .. })
-        | (Request::Pause, News::Paused)
+        | (Request::Pause | Request::HoldStill, News::Paused)
         | (Request::Unpause, News::Unpaused)
         | (Request::Rename(_), News::Renamed { .. })
         | (Request::Update(_), News::Updated)
@@ -97,13 +97,15 @@ pub(super) fn answer(
             Request::Kill(_) | Request::Stop(_) | Request::Restart(_) | Request::Remove(_),
             News::KillFailed { message },
         ) => failed(message),
-        (Request::Pause, News::PauseFailed { message })
+        (Request::Pause | Request::HoldStill, News::PauseFailed { message })
         | (Request::Unpause, News::UnpauseFailed { message })
         | (Request::Update(_), News::UpdateFailed { message }) => failed(message),
         (Request::Remove(_), News::RemovalFailed { reason }) => {
             Some(Err(EngineError::Internal(reason.clone())))
         }
-        (Request::Pause | Request::Unpause, News::Died { .. }) => not_running(),
+        (Request::Pause | Request::HoldStill | Request::Unpause, News::Died { .. }) => {
+            not_running()
+        }
         (Request::Update(_), News::Died { .. }) => Some(Ok(())),
         (Request::Stop(_) | Request::Kill(_), News::Destroyed) => Some(Ok(())),
         _ => None,

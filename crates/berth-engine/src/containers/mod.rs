@@ -325,6 +325,11 @@ impl Containers {
         self.ask(&self.find(reference)?, Request::Pause).await
     }
 
+    /// Freezes it while its files are looked at; thawed by `unpause`, or by the next daemon when this one ends.
+    async fn hold_still(&self, reference: &str) -> Result<(), EngineError> {
+        self.ask(&self.find(reference)?, Request::HoldStill).await
+    }
+
     /// Thaws it.
     ///
     /// # Errors

@@ -26,6 +26,9 @@ pub struct LastRun {
     pub oom_killed: bool,
     /// Why it could not be started; empty when it could.
     pub error: String,
+    /// Whether it is frozen only while the daemon looks at its files, and no longer than the daemon lives.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held_still: bool,
 }
 
 impl Default for LastRun {
@@ -36,6 +39,7 @@ impl Default for LastRun {
             exit_code: 0,
             oom_killed: false,
             error: String::new(),
+            held_still: false,
         }
     }
 }

@@ -129,7 +129,7 @@ impl Containers {
             if paused {
                 still.insert(container);
             } else if pause {
-                outcome = self.pause(container.as_str()).await;
+                outcome = self.hold_still(container.as_str()).await;
                 if outcome.is_err() {
                     break;
                 }

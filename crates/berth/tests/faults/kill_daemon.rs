@@ -4,11 +4,12 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_testkit::random::Random;
 use berth_testkit::{Daemon, process, wait};
 
+use crate::deaths;
 use crate::load::{Ledger, Worker, call};
 
 /// How often the daemon dies; `BERTH_TEST_KILLS` asks for another number.
@@ -23,10 +24,7 @@ const LIFE_MILLISECONDS: u64 = 150;
 #[test]
 fn nothing_is_lost_doubled_or_left() {
     let (mut random, seed) = Random::from_environment();
-    let kills = std::env::var("BERTH_TEST_KILLS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(KILLS);
+    let kills = deaths::count("BERTH_TEST_KILLS", KILLS);
 
     let mut daemon = Daemon::start();
     // Two that must not notice anything: one that only lives, one that speaks all the time.
@@ -55,7 +53,7 @@ fn nothing_is_lost_doubled_or_left() {
         }
         let shooting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for round in 1..=kills {
-                live_for(Duration::from_millis(random.below(LIFE_MILLISECONDS)));
+                deaths::live_for(Duration::from_millis(random.below(LIFE_MILLISECONDS)));
                 daemon.crash_and_restart();
                 check_list(&daemon, &ledger, round);
                 assert_eq!(daemon.container_pid("still"), still, "round {round}");
@@ -131,10 +129,4 @@ fn check_list(daemon: &Daemon, ledger: &Ledger, round: u64) {
     for name in ["/still", "/speaker"] {
         assert!(names.contains(name), "round {round}: {name} is lost");
     }
-}
-
-/// The moment of death is chosen by chance, so here time is what is waited for.
-fn live_for(time: Duration) {
-    let end = Instant::now() + time;
-    wait::within(time, || (Instant::now() >= end).then_some(()));
 }

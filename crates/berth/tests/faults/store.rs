@@ -2,7 +2,7 @@
 //! there is what its digest says, and the space comes back.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,8 +13,9 @@ use berth_testkit::daemon::API;
 use berth_testkit::random::Random;
 use berth_testkit::registry::Registry;
 use berth_testkit::scratch::Scratch;
-use berth_testkit::{Daemon, Engine, Settings, http, wait};
+use berth_testkit::{Daemon, Engine, Settings, http};
 
+use crate::deaths;
 use crate::load::call;
 
 /// How often the daemon dies; `BERTH_TEST_STORE_KILLS` asks for another number.
@@ -22,9 +23,6 @@ const KILLS: u64 = 20;
 
 /// A daemon lives up to this long before it is killed.
 const LIFE_MILLISECONDS: u64 = 400;
-
-/// Time for a whole run on a machine of any speed; when it is over, the rounds that were are enough.
-const TIME: Duration = Duration::from_secs(90);
 
 /// What is known of the images by their names.
 #[derive(Default)]
@@ -119,24 +117,10 @@ impl Worker<'_> {
     }
 }
 
-fn blocks(path: &Path) -> i64 {
-    let output = std::process::Command::new("du")
-        .args(["-sx", "-B1"])
-        .arg(path)
-        .output()
-        .expect("du runs");
-    let text = String::from_utf8(output.stdout).expect("text");
-    let number = text.split_whitespace().next().expect("a number");
-    number.parse().expect("a number")
-}
-
 #[test]
 fn images_survive_whole_or_not_at_all() {
     let (mut random, seed) = Random::from_environment();
-    let kills = std::env::var("BERTH_TEST_STORE_KILLS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(KILLS);
+    let kills = deaths::count("BERTH_TEST_STORE_KILLS", KILLS);
     let storage = Scratch::new();
     let registry = Registry::empty(storage.path());
     let mut archives = Vec::new();
@@ -153,10 +137,8 @@ fn images_survive_whole_or_not_at_all() {
         ..Settings::default()
     };
     let mut daemon = Daemon::with(Engine::Berth, settings);
-    let store = |daemon: &Daemon| {
-        blocks(&daemon.data_root().join("blobs")) + blocks(&daemon.data_root().join("layers"))
-    };
-    let before = store(&daemon);
+    let store = ["blobs", "layers"];
+    let before = deaths::occupied(&daemon, &store);
     let started = Instant::now();
     let mut acknowledged = 0;
     for round in 1..=kills {
@@ -169,10 +151,7 @@ fn images_survive_whole_or_not_at_all() {
                 archives: &archives,
             };
             let working = scope.spawn(move || worker.work());
-            let end = Instant::now() + Duration::from_millis(random.below(LIFE_MILLISECONDS));
-            wait::within(Duration::from_secs(2), || {
-                (Instant::now() >= end).then_some(())
-            });
+            deaths::live_for(Duration::from_millis(random.below(LIFE_MILLISECONDS)));
             daemon.kill();
             known.over.store(true, Ordering::Relaxed);
             working.join().expect("the worker");
@@ -186,25 +165,14 @@ fn images_survive_whole_or_not_at_all() {
                 "seed {seed}, round {round}: {name} is lost"
             );
         }
-        let checked = daemon.berth("system check --deep -q");
-        assert_eq!(checked.code(), 0, "seed {seed}, round {round}: {checked}");
+        deaths::check_store(&daemon, &format!("seed {seed}, round {round}"));
         acknowledged += *known.acknowledged.lock().expect("the ledger");
-        if started.elapsed() > TIME {
+        if started.elapsed() > deaths::TIME {
             break;
         }
     }
     assert!(acknowledged > 0, "nothing was ever finished");
     daemon.berth("image prune -af").ok();
-    // What was removed is deleted after the answer.
-    let mut left = 0;
-    let freed = wait::within(wait::PATIENCE, || {
-        left = store(&daemon);
-        // Directories keep the blocks that their many names once took.
-        (left <= before + (64 << 10)).then_some(())
-    });
-    assert!(
-        freed.is_some(),
-        "seed {seed}: {before} bytes before, {left} after"
-    );
+    deaths::space_comes_back(&daemon, &store, before, &format!("seed {seed}"));
     daemon.assert_clean();
 }

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_testkit::archive::Layer;
 use berth_testkit::random::Random;
 use berth_testkit::{Daemon, images, wait};
 use serde_json::json;
 
+use crate::deaths;
 use crate::load::call;
 
 /// How often the daemon dies; `BERTH_TEST_KILLS` asks for another number.
@@ -24,10 +25,7 @@ const FILES: usize = 150;
 #[test]
 fn a_volume_is_whole_or_not_there() {
     let (mut random, seed) = Random::from_environment();
-    let kills = std::env::var("BERTH_TEST_KILLS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(KILLS);
+    let kills = deaths::count("BERTH_TEST_KILLS", KILLS);
     let mut daemon = Daemon::start();
     let mut layer = Layer::new().directory("full", 0o751);
     for number in 0..FILES {
@@ -52,7 +50,7 @@ fn a_volume_is_whole_or_not_there() {
         }
         let shooting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for round in 1..=kills {
-                live_for(Duration::from_millis(20 + random.below(LIFE_MILLISECONDS)));
+                deaths::live_for(Duration::from_millis(20 + random.below(LIFE_MILLISECONDS)));
                 daemon.crash_and_restart();
                 check(&daemon, &format!("seed {seed}, round {round}"));
             }
@@ -138,10 +136,4 @@ fn check(daemon: &Daemon, moment: &str) -> BTreeSet<String> {
         names.insert(name);
     }
     names
-}
-
-/// The moment of death is chosen by chance, so here time is what is waited for.
-fn live_for(time: Duration) {
-    let end = Instant::now() + time;
-    wait::within(time, || (Instant::now() >= end).then_some(()));
 }

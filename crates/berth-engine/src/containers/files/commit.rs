@@ -57,7 +57,7 @@ impl Containers {
         let id = tokio::spawn(async move {
             let freeze = request.pause && subject.is_running() && !subject.phase.is_paused();
             if freeze {
-                service.pause(subject.id.as_str()).await?;
+                service.hold_still(subject.id.as_str()).await?;
             }
             let (images, of) = (service.images.clone(), Arc::clone(&subject));
             let made = tokio::task::spawn_blocking(move || make(&images, &of, request, config))

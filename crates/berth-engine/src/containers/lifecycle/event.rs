@@ -19,6 +19,8 @@ pub enum Request {
     Kill(Signal),
     /// Freeze it.
     Pause,
+    /// Freeze it while something of the daemon's looks at its files: a daemon that finds it so thaws it.
+    HoldStill,
     /// Thaw it.
     Unpause,
     /// Give it another name, which is reserved already.

@@ -78,12 +78,17 @@ fn running(
         }
         Phase::Running { since, .. } | Phase::Paused { since, .. } => {
             let since = *since;
-            let phase = if paused {
-                Phase::Paused { pid, since }
-            } else {
-                Phase::Running { pid, since }
-            };
-            limits(draft.phase(phase).durability(Durability::Soon)).done()
+            let mut draft = draft.durability(Durability::Soon);
+            if !paused {
+                draft.record.last.held_still = false;
+                return limits(draft.phase(Phase::Running { pid, since })).done();
+            }
+            let mut draft = draft.phase(Phase::Paused { pid, since });
+            if record.last.held_still {
+                // What it was frozen for ended with the daemon that did it.
+                draft = draft.effect(Effect::Thaw);
+            }
+            limits(draft).done()
         }
         // The start was under way, or it was and the record of it was not written any more.
         _ => {

@@ -98,22 +98,21 @@ pub(super) fn apply(
             }
             draft.durability(Durability::Earlier).done()
         }
-        (Outcome::FreezeFailed { message }, _) => draft
-            .news(News::PauseFailed {
+        (Outcome::FreezeFailed { message }, _) => {
+            let mut draft = draft.news(News::PauseFailed {
                 message: message.clone(),
-            })
-            .durability(Durability::Soon)
-            .done(),
+            });
+            draft.record.last.held_still = false;
+            draft.durability(Durability::Soon).done()
+        }
         (Outcome::Thawed, Phase::Paused { pid, since }) => {
             let phase = Phase::Running {
                 pid: *pid,
                 since: *since,
             };
-            draft
-                .phase(phase)
-                .news(News::Unpaused)
-                .durability(Durability::Earlier)
-                .done()
+            let mut draft = draft.phase(phase).news(News::Unpaused);
+            draft.record.last.held_still = false;
+            draft.durability(Durability::Earlier).done()
         }
         (Outcome::Thawed, Phase::Stopping { .. }) => draft
             .news(News::Unpaused)

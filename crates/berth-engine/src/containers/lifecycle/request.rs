@@ -21,7 +21,8 @@ pub(super) fn apply(
         Request::Stop(options) => stop(record, *options, AfterStop::Stay, now),
         Request::Restart(options) => restart(record, *options, now),
         Request::Kill(signal) => kill(record, *signal, now),
-        Request::Pause => pause(record),
+        Request::Pause => pause(record, false),
+        Request::HoldStill => pause(record, true),
         Request::Unpause => unpause(record),
         Request::Rename(name) => rename(record, name),
         Request::Connect {
@@ -240,12 +241,19 @@ fn kill(record: &ContainerRecord, signal: Signal, now: Timestamp) -> Result<Step
     }
 }
 
-fn pause(record: &ContainerRecord) -> Result<Step, Refusal> {
+fn pause(record: &ContainerRecord, briefly: bool) -> Result<Step, Refusal> {
     match &record.phase {
-        Phase::Running { .. } => Draft::of(record)
-            .effect(Effect::Freeze)
-            .durability(Durability::Soon)
-            .done(),
+        Phase::Running { .. } => {
+            let mut draft = Draft::of(record).effect(Effect::Freeze);
+            draft.record.last.held_still = briefly;
+            // Nobody but this record knows that it is to be thawed.
+            draft
+                .durability(match briefly {
+                    true => Durability::Now,
+                    false => Durability::Soon,
+                })
+                .done()
+        }
         Phase::Starting { .. } => Err(Refusal::Busy),
         Phase::Paused { .. } => conflict(format!("container {} is already paused", record.id)),
         Phase::Backoff { .. } => conflict(format!(

@@ -70,6 +70,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
             request(Request::Kill(Signal::from_number(1).expect("SIGHUP"))),
         ),
         ("pause", request(Request::Pause)),
+        ("hold still", request(Request::HoldStill)),
         ("unpause", request(Request::Unpause)),
         ("rename", request(Request::Rename("other".to_owned()))),
         (
