@@ -112,6 +112,8 @@ pub const MOUNT_ATTEMPTS: usize = 2;
 pub const SEARCH_BYTES_MAX: u64 = 8 << 20;
 /// Repositories that a registry is asked to list at a time.
 pub const CATALOG_PAGE: usize = 1000;
+/// Longest name of a repository that is told, in bytes (distribution specification, "Pulling manifests").
+pub const REPOSITORY_BYTES_MAX: usize = 255;
 /// Such lists that one search looks through.
 pub const CATALOG_PAGES_MAX: usize = 100;
 /// Attempts for one request or one download before it fails, unless the settings say otherwise.
@@ -132,6 +134,13 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest silence within a download before it is taken up again.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What has to come between two breaks of a download for the attempts to be counted anew, and in the time of
+/// [`DRIP_STALLS`], in bytes: a server that gives less keeps us waiting for nothing.
+pub const DOWNLOAD_STEP_BYTES: u64 = 64 << 10;
+/// How many times the longest silence a download may be waited for in all until [`DOWNLOAD_STEP_BYTES`] have come.
+pub const DRIP_STALLS: u32 = 4;
+/// Longest time for all pages of a list, or of a search.
+pub const LIST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Most redirects followed for one request.
 pub const REDIRECTS_MAX: usize = 8;
 /// Most places that one layer's descriptor may name beside its registry.
@@ -142,6 +151,8 @@ pub const PEM_BYTES_MAX: u64 = 4 << 20;
 pub const LIST_PAGES_MAX: usize = 1000;
 /// Largest page of a list, in bytes.
 pub const LIST_PAGE_BYTES_MAX: u64 = 4 << 20;
+/// Most bytes of all pages of a list: few entries may be large ones.
+pub const LIST_BYTES_MAX: u64 = 64 << 20;
 /// Most entries of a list.
 pub const LIST_ENTRIES_MAX: usize = 100_000;
 /// Largest answer of a token server, in bytes.

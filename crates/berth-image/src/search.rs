@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::error::{ImageError, Result};
 use crate::limits;
-use crate::registry::{Credentials, Purpose, Session, percent_encode};
+use crate::registry::{Credentials, Purpose, Session, in_time, percent_encode};
 use crate::store::ImageStore;
 
 /// What is searched for.
@@ -113,8 +113,8 @@ impl ImageStore {
                 ImageError::archive(format!("{what}: the answer"), "it is not a list of results")
             }));
         }
-        self.look_through(&session, words, request.limit, &what)
-            .await
+        let looking = self.look_through(&session, words, request.limit, &what);
+        in_time(&what, looking).await
     }
 
     /// Looks for the words in the list of all repositories.
@@ -142,7 +142,7 @@ impl ImageStore {
             let catalog: Catalog =
                 crate::documents::parse_json(&bytes, "the registry's list of its repositories")?;
             for name in catalog.repositories.unwrap_or_default() {
-                if name.contains(words) {
+                if name.len() <= limits::REPOSITORY_BYTES_MAX && name.contains(words) {
                     found.push(SearchFound {
                         name,
                         ..SearchFound::default()

@@ -23,6 +23,7 @@ pub mod harness;
 pub mod http;
 pub mod images;
 pub mod leak;
+pub mod liar;
 pub mod needs;
 pub mod netns;
 pub mod network;

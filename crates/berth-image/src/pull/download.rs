@@ -7,6 +7,7 @@
 //! a time, for as long as one more brings more. Chunks are near each other, so that little is lost when all ends early.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use berth_types::ErrorKind;
 use futures_util::StreamExt;
@@ -198,8 +199,8 @@ impl<'a> Download<'a> {
     async fn part(&self, part: &mut Part) -> Result<(), Broken> {
         let id = self.fetch.id();
         let mut attempt = 0;
+        let mut counted = part.at;
         loop {
-            let before = part.at;
             let outcome = tokio::select! {
                 outcome = self.once(part) => outcome,
                 () = self.fetch.ending.cancelled() => return Err(Some(self.fetch.cancelled())),
@@ -214,7 +215,12 @@ impl<'a> Download<'a> {
                 ImageError::Transport { .. } | ImageError::Stalled { .. }
             );
             // What came in between counts: a large layer over a bad line may need many attempts.
-            attempt = if part.at > before { 1 } else { attempt + 1 };
+            // A byte at a time would need attempts without end.
+            if part.at >= counted + limits::DOWNLOAD_STEP_BYTES {
+                counted = part.at;
+                attempt = 0;
+            }
+            attempt += 1;
             if !passing || attempt >= self.fetch.session.attempts() {
                 return Err(Some(error));
             }
@@ -256,7 +262,9 @@ impl<'a> Download<'a> {
         }
         let (mut body, mut position, until) = (opened.body, opened.start, opened.end);
         let stall = self.fetch.session.stall_timeout();
+        let mut drip = Drip::new(stall);
         loop {
+            let waiting = Instant::now();
             let frame = match tokio::time::timeout(stall, body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
@@ -283,6 +291,13 @@ impl<'a> Download<'a> {
             let Ok(mut bytes) = frame.into_data() else {
                 continue;
             };
+            drip.came(bytes.len(), waiting.elapsed())
+                .map_err(|source| {
+                    Some(ImageError::Transport {
+                        attempt: attempt(),
+                        source: source.into(),
+                    })
+                })?;
             if position + bytes.len() as u64 > until {
                 return Err(Some(ImageError::Size {
                     object: format!("layer {}", self.fetch.id()),
@@ -332,6 +347,41 @@ impl<'a> Download<'a> {
             current: received,
             total: size,
         });
+        Ok(())
+    }
+}
+
+/// Tells a slow network from a server that sends just enough not to be silent.
+struct Drip {
+    /// Time after which enough has to have come.
+    limit: Duration,
+    /// Waited for the network, not for whoever unpacks.
+    waited: Duration,
+    came: u64,
+}
+
+impl Drip {
+    fn new(stall: Duration) -> Self {
+        Self {
+            limit: stall * limits::DRIP_STALLS,
+            waited: Duration::ZERO,
+            came: 0,
+        }
+    }
+
+    /// Counts bytes and how long they were waited for; an error when these are too few.
+    fn came(&mut self, bytes: usize, waited: Duration) -> Result<(), String> {
+        self.came += bytes as u64;
+        self.waited += waited;
+        if self.came >= limits::DOWNLOAD_STEP_BYTES {
+            (self.came, self.waited) = (0, Duration::ZERO);
+        } else if self.waited >= self.limit {
+            return Err(format!(
+                "no more than {} bytes came in {} s",
+                self.came,
+                self.waited.as_secs()
+            ));
+        }
         Ok(())
     }
 }

@@ -83,6 +83,31 @@ pub(super) fn is_final(error: &ImageError) -> bool {
     false
 }
 
+/// Whether a handshake failed because the other end does not speak TLS: it said something else, or hung up.
+pub(super) fn is_other_protocol(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return matches!(error, rustls::Error::InvalidMessage(_));
+        }
+        let kind = error
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind);
+        if matches!(
+            kind,
+            Some(std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset)
+        ) {
+            return true;
+        }
+        // What an io::Error wraps is behind it, too.
+        cause = match error.downcast_ref::<std::io::Error>() {
+            Some(error) => error.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    false
+}
+
 /// `bytes first-last/total` as first, the one after the last, and the total where it is told.
 pub(super) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;

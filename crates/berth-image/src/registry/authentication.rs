@@ -9,7 +9,7 @@ use base64::Engine as _;
 use berth_types::ErrorKind;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::answer::refusal;
 use super::challenge::{Challenge, Credentials, Token, parse, parse_token, percent_encode};
@@ -171,9 +171,16 @@ impl Session<'_> {
         )
         .await
         .map_err(|_| stalled(&asked, limits::RESPONSE_TIMEOUT))?
-        .map_err(|source| ImageError::Transport {
-            attempt: words.clone(),
-            source,
+        .map_err(|source| match source.is::<LengthLimitError>() {
+            true => ImageError::Limit {
+                object: format!("the answer to: {words}"),
+                limit: limits::TOKEN_BYTES_MAX,
+                unit: "bytes",
+            },
+            false => ImageError::Transport {
+                attempt: words.clone(),
+                source,
+            },
         })?;
         parse_token(&body.to_bytes(), "the answer of the token server")
     }

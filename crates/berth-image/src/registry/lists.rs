@@ -6,7 +6,7 @@
 use berth_types::{Digest, ErrorKind};
 use http::HeaderMap;
 use http::header::LINK;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde::Deserialize;
 
 use super::session::{Asked, Session};
@@ -61,18 +61,14 @@ impl Session<'_> {
             "list the tags of {} at {}",
             self.endpoint.repository, self.endpoint.authority
         );
-        let mut found: Vec<String> = Vec::new();
+        let mut found: IndexSet<String> = IndexSet::new();
         self.pages("tags/list", "", &words, &[], |bytes, object| {
             let page: Tags = parse_json(bytes, object)?;
-            for tag in page.tags.unwrap_or_default() {
-                if !found.contains(&tag) {
-                    found.push(tag);
-                }
-            }
+            found.extend(page.tags.unwrap_or_default());
             Ok(found.len())
         })
         .await?;
-        Ok(found)
+        Ok(found.into_iter().collect())
     }
 
     /// What refers to the manifest of this digest. A registry without the list (before version 1.1 of the
@@ -114,8 +110,20 @@ impl Session<'_> {
         }
     }
 
-    /// Gives every page to `take`, which tells how many entries there are by then.
+    /// Gives every page to `take`, which tells how many entries there are by then. All of them together have a time.
     async fn pages(
+        &self,
+        path: &str,
+        query: &str,
+        words: &str,
+        accept: &[&str],
+        take: impl FnMut(&[u8], &str) -> Result<usize>,
+    ) -> Result<()> {
+        let pages = self.page_by_page(path, query, words, accept, take);
+        in_time(words, pages).await
+    }
+
+    async fn page_by_page(
         &self,
         path: &str,
         query: &str,
@@ -130,6 +138,7 @@ impl Session<'_> {
         };
         let object = format!("the answer to: {words}");
         let mut query = query.to_owned();
+        let mut total = 0;
         for _ in 0..limits::LIST_PAGES_MAX {
             let target = if query.is_empty() {
                 path.to_owned()
@@ -139,6 +148,14 @@ impl Session<'_> {
             let (head, bytes) = self
                 .small(&target, &asked, limits::LIST_PAGE_BYTES_MAX)
                 .await?;
+            total += bytes.len() as u64;
+            if total > limits::LIST_BYTES_MAX {
+                return Err(ImageError::Limit {
+                    object,
+                    limit: limits::LIST_BYTES_MAX,
+                    unit: "bytes",
+                });
+            }
             if take(&bytes, &object)? > limits::LIST_ENTRIES_MAX {
                 return Err(ImageError::Limit {
                     object,
@@ -157,6 +174,22 @@ impl Session<'_> {
             unit: "pages",
         })
     }
+}
+
+/// Lists of many pages, each within its own time, must not take for ever.
+pub(crate) async fn in_time<T>(words: &str, list: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limits::LIST_TIMEOUT, list)
+        .await
+        .unwrap_or_else(|_| {
+            Err(ImageError::Transport {
+                attempt: words.to_owned(),
+                source: format!(
+                    "the list did not end within {} s",
+                    limits::LIST_TIMEOUT.as_secs()
+                )
+                .into(),
+            })
+        })
 }
 
 /// The query of `Link: <…?query>; rel="next"` (RFC 8288).

@@ -31,6 +31,7 @@ pub(crate) use answer::backoff;
 pub use challenge::Credentials;
 pub(crate) use challenge::percent_encode;
 pub(crate) use endpoint::Endpoint;
+pub(crate) use lists::in_time;
 pub use lists::{Referrer, Referrers};
 pub(crate) use purpose::Purpose;
 pub(crate) use reach::Reached;

@@ -19,7 +19,9 @@ use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 
 use super::RegistryClient;
-use super::answer::{backoff, content_range, is_final, redirect_target, refusal, retry_after};
+use super::answer::{
+    backoff, content_range, is_final, is_other_protocol, redirect_target, refusal, retry_after,
+};
 use super::authentication::bearer;
 use super::challenge::Credentials;
 use super::connect::Outgoing;
@@ -354,15 +356,15 @@ impl<'a> Session<'a> {
                         && self.endpoint.security == Security::Any
                         && uri.scheme_str() == Some("https") =>
                 {
-                    // No TLS there: insecure registries may speak plain HTTP. When that fails as well, the
-                    // first failure was the better answer only if nothing listens at all.
+                    // No TLS there: insecure registries may speak plain HTTP. When that fails as well, the first
+                    // failure is the better answer, unless it only says that TLS is not spoken.
                     uri = self.uri("http", path, asked)?;
                     match self.exchange(&uri, asked, foreign).await {
                         Ok(response) => {
                             self.client.remember_plain(&self.endpoint.authority);
                             response
                         }
-                        Err(ImageError::Transport { .. }) => {
+                        Err(ImageError::Transport { .. }) if !is_other_protocol(&*source) => {
                             return Err(ImageError::Transport { source, attempt });
                         }
                         Err(other) => return Err(other),

@@ -153,6 +153,33 @@ fn tags_and_referrers_are_listed_page_by_page() {
 }
 
 #[test]
+fn lists_are_bounded_in_entries_and_bytes() {
+    // Many small entries in a page, and a few large ones in many pages.
+    let registry = Fake::start(|asked| {
+        let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, "0"));
+        let number: u64 = query.parse().unwrap_or(0);
+        let tags: Vec<String> = match path {
+            "/v2/a/many/tags/list" => (0..150_000).map(|tag| format!("{tag:x}")).collect(),
+            _ => vec![format!("{number}{}", "x".repeat(3 << 20))],
+        };
+        let body = serde_json::json!({ "tags": tags }).to_string();
+        Answer::ok(body.as_bytes()).header("Link", &format!("<?{}>; rel=\"next\"", number + 1))
+    });
+    let home = Home::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (name, words) in [
+        ("a/many", "the limit of 100000 entries"),
+        ("a/large", "the limit of 67108864 bytes"),
+    ] {
+        let reference = format!("{}/{name}", registry.address).parse().unwrap();
+        let error = runtime
+            .block_on(home.store.remote_tags(&reference, None))
+            .unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
 fn a_mirror_serves_the_usual_names() {
     let registry = Distribution::start();
     let image = image();

@@ -231,6 +231,8 @@ pub(crate) struct Answer {
     pub(crate) stall: Option<usize>,
     /// Bytes of the body for each second.
     pub(crate) rate: Option<usize>,
+    /// Size of the pieces in which they come; zero is 64 KiB.
+    pub(crate) piece: usize,
 }
 
 impl Answer {
@@ -416,8 +418,12 @@ fn send(mut stream: &TcpStream, answer: &Answer) -> std::io::Result<()> {
     }
     if let Some(rate) = answer.rate {
         let started = Instant::now();
-        for (number, piece) in answer.body.chunks(64 << 10).enumerate() {
-            let due = Duration::from_secs_f64((number * (64 << 10)) as f64 / rate as f64);
+        let size = match answer.piece {
+            0 => 64 << 10,
+            size => size,
+        };
+        for (number, piece) in answer.body.chunks(size).enumerate() {
+            let due = Duration::from_secs_f64((number * size) as f64 / rate as f64);
             std::thread::sleep(due.saturating_sub(started.elapsed()));
             stream.write_all(piece)?;
         }

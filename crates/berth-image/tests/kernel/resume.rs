@@ -166,6 +166,57 @@ fn a_connection_that_says_nothing_is_taken_up_again() {
     assert!(chain(&error).contains("no data for"), "{}", chain(&error));
 }
 
+#[test]
+fn who_gives_next_to_nothing_is_given_up() {
+    let image = image(2 * MIB);
+    let impatient = |stall: u64, attempts| {
+        Home::with(Settings {
+            registries: RegistrySettings {
+                download_attempts: attempts,
+                stall_timeout: Duration::from_millis(stall),
+                ..RegistrySettings::default()
+            },
+            ..Settings::default()
+        })
+    };
+    // Never silent for long, and never done.
+    let wanted = image.clone();
+    let registry = Fake::image(&image, move |asked, mut answer| {
+        answer.rate = is_layer(&wanted, asked).then_some(20 << 10);
+        answer.piece = 64;
+        answer
+    });
+    let error = refused(&impatient(200, 1), &format!("{}/a/b:1", registry.address));
+    assert!(chain(&error).contains("no more than"), "{}", chain(&error));
+    // As slow, and honest: its pieces are large enough.
+    let wanted = image.clone();
+    let registry = Fake::image(&image, move |asked, mut answer| {
+        answer.rate = is_layer(&wanted, asked).then_some(2 * MIB);
+        answer
+    });
+    pull(
+        &impatient(200, 1),
+        request(&format!("{}/a/b:1", registry.address)),
+    )
+    .map_err(|error| panic!("{}", chain(&error)))
+    .unwrap();
+    // A byte for each request: what came does not count as progress for ever.
+    let wanted = image.clone();
+    let registry = Fake::image(&image, move |asked, mut answer| {
+        if is_layer(&wanted, asked) {
+            answer.cut = Some(1);
+        }
+        answer
+    });
+    let error = refused(&impatient(3000, 3), &format!("{}/a/b:1", registry.address));
+    assert!(
+        chain(&error).contains("download layer"),
+        "{}",
+        chain(&error)
+    );
+    assert_eq!(asked_from(&registry, &image).len(), 3);
+}
+
 /// A registry that gives every connection the same small share, so that more of them bring more.
 fn slow(image: &Made, change: impl Fn(&Asked, Answer) -> Answer + Send + Sync + 'static) -> Fake {
     let wanted = image.clone();

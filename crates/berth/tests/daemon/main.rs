@@ -9,6 +9,7 @@ mod first_run;
 mod hostile;
 mod idle;
 mod isolation;
+mod lies;
 mod networks;
 mod pull;
 mod push;
