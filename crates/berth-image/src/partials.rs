@@ -24,6 +24,7 @@ use berth_types::Digest;
 
 use crate::error::{Attempt, Result};
 use crate::limits;
+use crate::store::ImageStore;
 use crate::stream::Hasher;
 
 /// Offset and digest.
@@ -114,6 +115,52 @@ impl Partials {
             }
         }
         Ok(())
+    }
+}
+
+impl Partials {
+    /// Removes what nobody takes up now, the oldest first, until so many bytes of the disk are free or none is left.
+    /// Gives the bytes that are.
+    fn shed(&self, wanted: u64) -> Result<u64> {
+        let mut found = Vec::new();
+        for name in fs::list(&self.directory)? {
+            let path = self.directory.join(&name);
+            if let Some(digest) = name.to_str().and_then(Digest::from_hex)
+                && let Ok(metadata) = fs::symlink_metadata(&path)
+            {
+                found.push((metadata.modified().ok(), digest, path));
+            }
+        }
+        found.sort_unstable();
+        let mut freed = 0;
+        for (_, digest, path) in found {
+            if freed >= wanted {
+                break;
+            }
+            // Whoever wants it waits this long, and finds nothing.
+            let used = lock(&self.used);
+            if used.contains(&digest) {
+                continue;
+            }
+            for path in [&path.with_extension("marks"), &path] {
+                if let Ok(metadata) = fs::symlink_metadata(path) {
+                    freed += std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+                }
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(freed)
+    }
+}
+
+impl ImageStore {
+    /// Removes content that came in part and that nobody fetches now, the oldest first, until so many bytes of the disk
+    /// are free or none is left. Gives the bytes that are.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn shed_partials(&self, wanted: u64) -> Result<u64> {
+        self.inner.blobs.partials().shed(wanted)
     }
 }
 

@@ -22,6 +22,31 @@ pub(super) fn rotated(path: &Path, index: u32, compressed: bool) -> PathBuf {
     name.into()
 }
 
+/// The rotated files of a log, the oldest first. The file that is written to is none of them.
+///
+/// # Errors
+/// When their directory cannot be read.
+pub fn rotated_files(path: &Path) -> berth_sys::Result<Vec<PathBuf>> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    else {
+        return Ok(Vec::new());
+    };
+    let mut found: Vec<(u32, PathBuf)> = match berth_sys::fs::list(directory) {
+        Ok(names) => names
+            .iter()
+            .filter_map(|entry| {
+                let rest = entry.to_str()?.strip_prefix(name)?.strip_prefix('.')?;
+                let index = rest.strip_suffix(".gz").unwrap_or(rest).parse().ok()?;
+                Some((index, directory.join(entry)))
+            })
+            .collect(),
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    found.sort_unstable_by(|one, other| other.cmp(one));
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
 /// One open file of a log.
 pub(super) struct Segment {
     pub(super) source: Source,

@@ -23,6 +23,7 @@ mod writer;
 pub use attributes::{LogSubject, attributes};
 pub(crate) use compress::{Compression, compress_standard_input};
 pub use entry::{LogEntry, StreamKind};
+pub use files::rotated_files;
 pub use follow::LogStream;
 pub use reader::{LogError, LogReader, ReadRequest};
 pub use settings::{LogDriver, LogMode, LogSettings, SettingsError};

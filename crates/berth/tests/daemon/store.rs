@@ -288,3 +288,115 @@ fn a_budget_takes_unused_images_and_nothing_else() {
     assert!(told(&daemon).contains("images=2"), "{}", told(&daemon));
     daemon.remove_all();
 }
+
+#[test]
+fn a_budget_takes_what_is_missed_least_first() {
+    let scratch = Scratch::new();
+    let storage = scratch.path().join("registry");
+    std::fs::create_dir(&storage).expect("a directory");
+    let registry = Registry::empty(&storage);
+    let half = image("half/done:1", 7);
+    let (_, blobs) = half.manifest(Dialect::Oci).expect("a manifest");
+    registry.push(&half, Dialect::Oci).expect("a push");
+    let file = scratch.path().join("daemon.json");
+    let budget = |limit: &str, unused_for: &str| {
+        let text =
+            format!(r#"{{"disk-budget": {{"limit": "{limit}", "unused-for": "{unused_for}"}}}}"#);
+        std::fs::write(&file, text).expect("settings");
+    };
+    budget("1g", "0s");
+    let settings = Settings {
+        arguments: vec!["--config-file".into(), file.display().to_string()],
+        ..Settings::default()
+    };
+    let mut daemon = Daemon::with(Engine::Berth, settings);
+    // Two logs of several files, one of a container that goes on and one of a container that does not.
+    let noisy = "head -c 400000 /dev/urandom | od -v";
+    for (name, end) in [("ended", "true"), ("running", "exec sleep 100000")] {
+        daemon
+            .berth(&format!(
+                "run -d --network none --name {name} --log-opt max-size=200k --log-opt max-file=5 busybox \
+                 sh -c '{noisy}; {end}'"
+            ))
+            .ok();
+    }
+    daemon.wait_for("ended", "exited");
+    wait::until("the logs are rotated", || {
+        logs_of(&daemon, "ended").len() == 5 && logs_of(&daemon, "running").len() == 5
+    });
+    let ended_before = daemon.berth("logs ended").ok().stdout;
+    let running_before = logs_of(&daemon, "running");
+    daemon.load(&image("unused:1", 5));
+    // What a pull left that was broken off.
+    let digest = berth_testkit::archive::digest(&blobs[1]);
+    let partial = daemon
+        .data_root()
+        .join("blobs/partial")
+        .join(digest.trim_start_matches("sha256:"));
+    std::fs::write(&partial, &blobs[1][..blobs[1].len() / 2]).expect("a partial layer");
+    let occupied = |told: &str| -> u64 {
+        let rest = told.split("occupied=").nth(1).expect("a number");
+        let number = rest.split([',', ')']).next().expect("a number");
+        number.trim().parse().expect("a number")
+    };
+    let told = |daemon: &Daemon| {
+        let line = "events --since 1h --until 0s --filter type=daemon --filter event=disk-budget";
+        daemon.berth(line).ok().stdout
+    };
+    let restart = |daemon: &mut Daemon| {
+        daemon.terminate();
+        daemon.launch();
+        wait::until("it was looked at", || told(daemon).contains("occupied="));
+        told(daemon)
+    };
+    // Nothing is old enough but what was never finished.
+    budget("1k", "24h");
+    let first = restart(&mut daemon);
+    assert!(!partial.exists(), "{first}");
+    assert!(
+        first.contains("images=0") && first.contains("logs=0"),
+        "{first}"
+    );
+    let all = occupied(&first);
+    // A limit that the image alone brings within reach.
+    budget(&(all - 1000).to_string(), "0s");
+    let second = restart(&mut daemon);
+    assert!(
+        second.contains("images=1") && second.contains("logs=0"),
+        "{second}"
+    );
+    assert_eq!(daemon.berth("images -q unused").ok().stdout, "");
+    assert_eq!(logs_of(&daemon, "ended").len(), 5);
+    // And one that takes one file of a log more.
+    budget(&(occupied(&second) - 1000).to_string(), "0s");
+    let third = restart(&mut daemon);
+    assert_eq!(logs_of(&daemon, "ended").len(), 4, "{third}");
+    let left = daemon.berth("logs ended").ok().stdout;
+    assert!(ended_before.ends_with(&left) && !left.is_empty());
+    // Whatever the limit is, the latest file stays, and so does all of what runs.
+    budget("1k", "0s");
+    restart(&mut daemon);
+    assert_eq!(logs_of(&daemon, "ended").len(), 1);
+    assert_ne!(daemon.berth("logs ended").ok().stdout, "");
+    assert_eq!(logs_of(&daemon, "running"), running_before);
+    assert_eq!(daemon.status("running"), "running");
+    daemon.assert_clean();
+}
+
+fn daemon_log(daemon: &Daemon, container: &str) -> std::path::PathBuf {
+    let path = daemon.inspect(container)["LogPath"].clone();
+    std::path::PathBuf::from(path.as_str().unwrap_or_default())
+}
+
+/// Files of a container's log, by name.
+fn logs_of(daemon: &Daemon, container: &str) -> Vec<String> {
+    let path = daemon_log(daemon, container);
+    let entries = std::fs::read_dir(path.parent().expect("a directory")).expect("logs");
+    let mut names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains("-json.log"))
+        .collect();
+    names.sort();
+    names
+}
