@@ -15,7 +15,6 @@
 //! the engine too, which a mount attached nowhere cannot do on the kernels we run on.
 
 use std::ffi::CString;
-use std::net::ToSocketAddrs as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -24,11 +23,12 @@ use berth_sys::fs;
 use berth_types::ErrorKind;
 use indexmap::IndexMap;
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use super::driver::{Leftovers, MountSource, OpenVolume, VolumeDriver};
-use super::lower_case;
 use super::record::{LOCAL, VolumeRecord};
+use super::{lower_case, remote};
 use crate::error::EngineError;
 use crate::limits;
 
@@ -134,24 +134,28 @@ impl LocalDriver {
         if is_mount_point(&target)? {
             return Ok(());
         }
-        let options = resolve_address(kind, options)?;
+        let (device, options) = remote::resolve(kind, device, options)?;
         let (flags, data) = split_options(&options);
         let data_text = CString::new(data.clone())
             .map_err(|_| EngineError::Invalid("mount options contain a NUL byte".to_owned()))?;
         let data_text = (!data.is_empty()).then_some(data_text.as_c_str());
-        berth_sys::mount::mount_classic(Path::new(device), &target, kind, flags, data_text).map_err(
-            |error| {
-                EngineError::failed(
-                    format!(
-                        "error while mounting volume '{}': failed to mount local volume: mount {device}:{}, type: {kind}, data: {data}",
-                        target.display(),
-                        target.display(),
+        berth_sys::mount::mount_classic(Path::new(&device), &target, kind, flags, data_text)
+            .map_err(|error| {
+                let attempt = format!(
+                    "error while mounting volume '{}': failed to mount local volume: mount {device}:{}, type: {kind}, data: {}",
+                    target.display(),
+                    target.display(),
+                    remote::shown(&data),
+                );
+                // The kernel's word for it is that of a missing device.
+                let attempt = match error.errno() {
+                    Some(Errno::NODEV) => format!(
+                        "{attempt}: the kernel has no file system {kind:?} (try 'modprobe {kind}')"
                     ),
-                    ErrorKind::Internal,
-                    lower_case(error.into_cause()),
-                )
-            },
-        )
+                    _ => attempt,
+                };
+                EngineError::failed(attempt, ErrorKind::Internal, lower_case(error.into_cause()))
+            })
     }
 }
 
@@ -208,37 +212,6 @@ fn split_options(options: &str) -> (MountFlags, String) {
     (flags, data.join(","))
 }
 
-/// The kernel wants the address of a server, not its name.
-fn resolve_address(kind: &str, options: &str) -> Result<String, EngineError> {
-    if !matches!(kind, "nfs" | "nfs4" | "cifs") {
-        return Ok(options.to_owned());
-    }
-    let key = if kind == "cifs" { "ip=" } else { "addr=" };
-    // cifs names its server with "addr=", too.
-    let words: Result<Vec<String>, EngineError> = options
-        .split(',')
-        .map(|word| {
-            let Some(name) = word
-                .strip_prefix(key)
-                .or_else(|| word.strip_prefix("addr="))
-            else {
-                return Ok(word.to_owned());
-            };
-            if name.parse::<std::net::IpAddr>().is_ok() {
-                return Ok(word.to_owned());
-            }
-            let attempt = || format!("find the address of {name}, the server of a volume");
-            let address = (name, 0)
-                .to_socket_addrs()
-                .map_err(|e| EngineError::io(attempt(), e))?
-                .next()
-                .ok_or_else(|| EngineError::NotFound(attempt()))?;
-            Ok(word.replacen(name, &address.ip().to_string(), 1))
-        })
-        .collect();
-    Ok(words?.join(","))
-}
-
 impl VolumeDriver for LocalDriver {
     fn name(&self) -> &'static str {
         LOCAL
@@ -263,6 +236,8 @@ impl VolumeDriver for LocalDriver {
                 )));
             }
         }
+        let option = |name: &str| options.get(name).map(String::as_str).unwrap_or_default();
+        remote::check(option("type"), option("device"))?;
         if options.contains_key("size") {
             return Err(EngineError::Invalid(format!(
                 "create {name}: quota size requested but no quota support"
@@ -503,20 +478,6 @@ mod tests {
         let (flags, data) = split_options("nosuid,ro,size=1m,rw,,noexec,uid=7");
         assert_eq!(flags, MountFlags::NOSUID | MountFlags::NOEXEC);
         assert_eq!(data, "size=1m,uid=7");
-    }
-
-    #[test]
-    fn names_of_servers_become_addresses() {
-        assert_eq!(
-            resolve_address("nfs", "addr=192.0.2.1,rw").expect("kept"),
-            "addr=192.0.2.1,rw"
-        );
-        let found = resolve_address("nfs", "addr=localhost,rw").expect("resolved");
-        assert!(!found.contains("localhost"), "{found}");
-        assert_eq!(
-            resolve_address("tmpfs", "addr=localhost").expect("kept"),
-            "addr=localhost"
-        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod mounting;
 mod prepare;
 pub mod record;
 mod recover;
+mod remote;
 pub mod request;
 #[cfg(test)]
 mod tests;

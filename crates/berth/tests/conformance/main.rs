@@ -111,6 +111,7 @@ scenarios![
     volumes::anonymous_volumes_go_with_their_container,
     volumes::empty_volumes_get_what_the_image_has,
     volumes::local_volumes_take_mount_options,
+    volumes::local_volumes_show_block_devices,
     volumes::unused_volumes_are_pruned,
     volumes::volume_events_are_told,
 ];

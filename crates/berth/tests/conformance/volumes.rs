@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use berth_testkit::archive::Layer;
+use berth_testkit::disk::{self, LoopDevice};
 use berth_testkit::{images, wait};
 use serde_json::json;
 
@@ -296,4 +297,99 @@ pub(crate) fn volume_events_are_told(on: &Subject) {
     // The packaged reference tells of a creation whenever a volume is asked for.
     actions.dedup();
     assert_eq!(actions, ["create", "mount", "unmount", "destroy"]);
+}
+
+pub(crate) fn local_volumes_show_block_devices(on: &Subject) {
+    let file = on.daemon.scratch().path().join("blocks");
+    disk::ext4(&file, 16 << 20);
+    let device = LoopDevice::of(&file);
+    let path = device.path().display();
+    on.cli(&format!(
+        "volume create -o type=ext4 -o device={path} -o o=noatime blocks"
+    ))
+    .ok();
+    let directory = told(on, "volume inspect -f '{{.Mountpoint}}' blocks");
+    let mounted = || mounted_at(&directory);
+    on.sleeper("one", "-v blocks:/b");
+    on.cli("exec one sh -c 'mount | grep \" /b \"; echo kept >/b/file; ls /b'")
+        .ok()
+        .prints("noatime")
+        .prints("lost+found");
+    assert!(mounted());
+    // Two containers have the same, and it goes with the last.
+    on.run("--rm -v blocks:/b busybox cat /b/file")
+        .ok()
+        .prints("kept");
+    assert!(mounted());
+    on.cli("rm -f one").ok();
+    wait::until("it is unmounted", || !mounted());
+    // What cannot be written to, cannot be written to.
+    on.cli(&format!(
+        "volume create -o type=ext4 -o device={path} -o o=ro reading"
+    ))
+    .ok();
+    on.run("--rm -v reading:/b busybox sh -c 'cat /b/file; touch /b/new'")
+        .exits(1)
+        .prints("kept")
+        .says("Read-only file system");
+    // The content is the device's, not the volume's.
+    on.cli("volume rm blocks reading").ok();
+    on.cli(&format!(
+        "volume create -o type=ext4 -o device={path} again"
+    ))
+    .ok();
+    on.run("--rm -v again:/b busybox cat /b/file")
+        .ok()
+        .prints("kept");
+    on.cli("volume rm again").ok();
+
+    // A copy into what does not run mounts it for as long as that takes.
+    on.cli(&format!(
+        "volume create -o type=ext4 -o device={path} copied"
+    ))
+    .ok();
+    on.cli("create --name still -v copied:/b busybox cat /b/sent")
+        .ok();
+    let sent = on.daemon.scratch().write("sent", "by a copy\n");
+    on.cli(&format!("cp {} still:/b/sent", sent.display())).ok();
+    wait::until("it is unmounted again", || {
+        !mounted_at(&told(on, "volume inspect -f '{{.Mountpoint}}' copied"))
+    });
+    on.cli("start -a still").ok().prints("by a copy");
+    on.cli("rm still").ok();
+    on.cli("volume rm copied").ok();
+
+    // Why one cannot be mounted is said, and nothing is left of the attempt.
+    for (name, options, words) in [
+        (
+            "none",
+            "-o type=ext4 -o device=/dev/no-such".to_owned(),
+            "no such file or directory",
+        ),
+        (
+            "other",
+            format!("-o type=xfs -o device={path}"),
+            "failed to mount local volume",
+        ),
+        (
+            "server",
+            "-o type=nfs -o device=:/x -o o=addr=no-such.invalid".to_owned(),
+            "no-such.invalid",
+        ),
+    ] {
+        on.cli(&format!("volume create {options} {name}")).ok();
+        let refused = on.run(&format!("--rm -v {name}:/b busybox true"));
+        assert!(matches!(refused.code(), 125 | 127), "{refused}");
+        refused.says(words);
+        assert!(!mounted_at(&told(
+            on,
+            &format!("volume inspect -f '{{{{.Mountpoint}}}}' {name}")
+        )));
+        on.cli(&format!("volume rm {name}")).ok();
+    }
+}
+
+fn mounted_at(directory: &str) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    mounts.contains(&format!(" {directory} "))
 }

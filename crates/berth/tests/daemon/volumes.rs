@@ -308,3 +308,36 @@ fn the_image_cannot_lead_a_copy_out_of_itself() {
     daemon.berth(&format!("rm -v {id}")).ok();
     daemon.assert_clean();
 }
+
+#[test]
+fn what_a_server_does_not_give_is_said_without_passwords() {
+    let daemon = Daemon::start();
+    for (name, options) in [
+        (
+            "smb",
+            "-o type=cifs -o device=//127.0.0.1/share -o o=username=me,password=hidden",
+        ),
+        ("nfs", "-o type=nfs -o device=127.0.0.1:/export"),
+    ] {
+        daemon
+            .berth(&format!("volume create {options} {name}"))
+            .ok();
+        let refused = daemon
+            .berth(&format!(
+                "run --rm --network none -v {name}:/v busybox true"
+            ))
+            .exits(125)
+            .says("failed to mount local volume: mount ");
+        assert!(!refused.stderr.contains("hidden"), "{refused}");
+        let mount = directory_of(&daemon, name);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        assert!(!mounts.contains(&format!(" {} ", mount.display())));
+        daemon.berth(&format!("volume rm {name}")).ok();
+    }
+    // As later versions of Docker refuse it.
+    daemon
+        .berth("volume create -o type=cifs -o device=//127.0.0.1:445/share port")
+        .exits(1)
+        .says("port not allowed in CIFS device URL");
+    daemon.assert_clean();
+}
