@@ -18,7 +18,7 @@ const UNPACKED: u64 = 16 << 20;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its directory in the corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("reference", reference),
     ("words", words),
     ("manifest", manifest),
@@ -27,6 +27,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("load", load),
     ("stream", stream),
     ("challenge", challenge),
+    ("answer", answer),
     ("frames", frames),
     ("header", header),
     ("dns", dns),
@@ -159,6 +160,13 @@ pub fn load(bytes: &[u8]) {
 /// Compressed streams of every kind.
 pub fn stream(bytes: &[u8]) {
     fuzzing::decompress(bytes, UNPACKED);
+}
+
+/// Headers and lists of a registry's answers.
+pub fn answer(bytes: &[u8]) {
+    if let Some(text) = text(bytes) {
+        fuzzing::answer(text);
+    }
 }
 
 /// What registries say: challenges, tokens, ranges.

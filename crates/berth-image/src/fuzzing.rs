@@ -78,6 +78,15 @@ pub fn challenge(text: &str) {
     crate::registry::fuzz_challenge(text);
 }
 
+/// Reads headers and lists of a registry's answers.
+///
+/// # Panics
+/// When a redirect or the next page of a list would lead where it must not.
+pub fn answer(text: &str) {
+    crate::registry::fuzz_answer(text);
+    crate::search::fuzz_page(text);
+}
+
 /// Reads the answer of a token server.
 pub fn token(bytes: &[u8]) {
     crate::registry::fuzz_token(bytes);

@@ -181,6 +181,20 @@ fn next_page(link: &str) -> Option<String> {
     path.starts_with("/v2/_catalog?").then(|| path.to_owned())
 }
 
+/// For [`crate::fuzzing`].
+///
+/// # Panics
+/// When another list would be followed to.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_page(text: &str) {
+    if let Some(next) = next_page(text) {
+        assert!(next.starts_with("/v2/_catalog?"));
+    }
+    let _ = split(text);
+    let _ = serde_json::from_str::<Page>(text);
+    let _ = serde_json::from_str::<Catalog>(text);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -222,6 +222,30 @@ pub(super) async fn refusal(response: Response<Incoming>, asked: &Asked<'_>) -> 
     }
 }
 
+/// For [`crate::fuzzing`]: one text in every header that is read here.
+///
+/// # Panics
+/// When what is read is not what it has to be.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(text: &str) {
+    if let Some((first, after, total)) = content_range(text) {
+        assert!(first < after && total.is_none_or(|total| after <= total));
+    }
+    let Ok(value) = http::HeaderValue::from_str(text) else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    for name in [LOCATION, RETRY_AFTER, DATE] {
+        headers.insert(name, value.clone());
+    }
+    let _ = retry_after(&headers);
+    let from = Uri::from_static("https://registry.example/v2/a/blobs/b?c");
+    if let Some(next) = redirect_target(&from, &headers) {
+        assert!(matches!(next.scheme_str(), Some("http" | "https")));
+        assert!(next.authority().is_some());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

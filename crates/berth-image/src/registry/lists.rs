@@ -210,6 +210,17 @@ fn next_query(headers: &HeaderMap) -> Option<String> {
         })
 }
 
+/// For [`crate::fuzzing`]: one text as the header that names the next page, and as a page.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(text: &str) {
+    if let Ok(value) = http::HeaderValue::from_str(text) {
+        let headers = HeaderMap::from_iter([(LINK, value)]);
+        let _ = next_query(&headers);
+    }
+    let _ = parse_json::<Tags>(text.as_bytes(), "a page");
+    let _ = parse_json::<ReferrersPage>(text.as_bytes(), "a page");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

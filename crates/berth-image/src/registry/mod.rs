@@ -124,7 +124,13 @@ impl RegistryClient {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_challenge(text: &str) {
     let _ = challenge::parse(text);
-    let _ = answer::content_range(text);
+}
+
+/// For [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_answer(text: &str) {
+    answer::fuzz(text);
+    lists::fuzz(text);
 }
 
 /// For [`crate::fuzzing`].
