@@ -147,6 +147,16 @@ impl Refusal {
         }
     }
 
+    /// The same for who asks for a manifest: what can be no tag is one that is not here (distribution specification, "Pulling
+    /// manifests").
+    pub(crate) fn of_reading(mut self) -> Self {
+        if let [(code @ Code::ManifestInvalid, ..)] = self.errors.as_mut_slice() {
+            *code = Code::ManifestUnknown;
+            self.status = code.status();
+        }
+        self
+    }
+
     /// No such path or method.
     pub(crate) fn no_route() -> Self {
         Self::new(Code::Unsupported, "there is nothing at this path").status(StatusCode::NOT_FOUND)

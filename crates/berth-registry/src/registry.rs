@@ -107,9 +107,10 @@ impl Registry {
         if let Some(auth) = &self.auth {
             line.user = Some(auth.user(request.headers()).await?);
         }
-        let route = Route::parse(request.uri().path())?;
-        let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let route = Route::parse(request.uri().path())
+            .map_err(|refusal| if reads { refusal.of_reading() } else { refusal })?;
+        let query = Query::parse(request.uri().query().unwrap_or_default())?;
         // What is cached may be thrown away, and nothing else be put in its place.
         if self.mirror.is_some() && !reads && *request.method() != Method::DELETE {
             return Err(Refusal::new(

@@ -216,6 +216,11 @@ fn manifests_tags_and_referrers() {
         404,
         "MANIFEST_UNKNOWN",
     );
+    // Asked for, what can be no tag is not here; put, it is wrong.
+    for (method, status) in [("GET", 404), ("HEAD", 404), ("PUT", 400)] {
+        let target = "/v2/a/b/manifests/.INVALID";
+        registry.send(method, target, &[], b"").expect(status);
+    }
     let blob = push_blob(&registry, "a/b", b"blob");
     let document = image(&blob, 4, "first");
     let first = put_manifest(&registry, "a/b", "1", &document);
