@@ -433,9 +433,8 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<String, String> {
 
 fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
-    let mut none: [u8; 0] = [];
     // Asked for its length first: few files have any.
-    if rustix::fs::llistxattr(path, &mut none[..]).unwrap_or(0) == 0 {
+    if rustix::fs::llistxattr_query(path).unwrap_or(0) == 0 {
         return found;
     }
     let mut list = vec![0_u8; 65_536];
