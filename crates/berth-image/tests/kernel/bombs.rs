@@ -4,7 +4,7 @@ use berth_image::digest_of;
 use berth_image::documents::media;
 use serde_json::json;
 
-use crate::support::{Home, Made, Tar, chain, descriptor, layout, zstandard};
+use crate::support::{Home, Layer, Made, Tar, chain, descriptor, layout, zstandard};
 
 /// Loads any archive; tells the error. Nothing of it may stay.
 fn refused_archive(archive: &[u8]) -> String {
@@ -98,4 +98,45 @@ fn the_last_of_several_entries_with_one_name_counts() {
     };
     let text = refused_archive(&lying);
     assert!(text.contains("does not match its digest"), "{text}");
+}
+
+#[test]
+fn names_that_keep_the_same_over_and_over_are_stopped() {
+    let mut tar = Tar::default();
+    tar.file("file", b"content");
+    let image = Made::new(&[Layer::gzip(tar.end())]);
+    let mut blobs = image.blobs.clone();
+    // What an artifact leads to is kept, whatever it is.
+    let contents: Vec<serde_json::Value> = (0..1000_u32)
+        .map(|number| {
+            let bytes = number.to_le_bytes();
+            blobs.insert(digest_of(&bytes), bytes.to_vec());
+            descriptor("application/octet-stream", &bytes)
+        })
+        .collect();
+    let mut own = descriptor(media::OCI_MANIFEST, &image.manifest);
+    own["platform"] =
+        json!({"os": "linux", "architecture": berth_types::Platform::host().architecture});
+    let artifact = serde_json::to_vec(&json!({"schemaVersion": 2, "layers": contents})).unwrap();
+    blobs.insert(digest_of(&artifact), artifact.clone());
+    let mut beside = descriptor(media::OCI_MANIFEST, &artifact);
+    beside["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    let index =
+        json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [own, beside]});
+    let index = serde_json::to_vec(&index).unwrap();
+    blobs.insert(digest_of(&index), index.clone());
+    let archive = |names: usize| {
+        let entries: Vec<serde_json::Value> = (0..names)
+            .map(|number| {
+                let mut entry = descriptor(media::OCI_INDEX, &index);
+                let name = format!("docker.io/test/again:{number}");
+                entry["annotations"] = json!({"io.containerd.image.name": name});
+                entry
+            })
+            .collect();
+        layout(&json!({"schemaVersion": 2, "manifests": entries}), &blobs)
+    };
+    Home::new().load(&archive(3)).unwrap();
+    let text = refused_archive(&archive(berth_image::limits::ARCHIVE_KEEPS_MAX / 1000 + 1));
+    assert!(text.contains("kept with its names"), "{text}");
 }

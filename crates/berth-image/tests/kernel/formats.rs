@@ -425,3 +425,74 @@ fn the_layers_of_all_platforms_are_kept_as_their_manifests_name_them() {
     let content = other.store.blobs().read(&digest_of(&index), 1 << 20);
     assert!(content.unwrap().is_some(), "the index went whole");
 }
+
+#[test]
+fn a_list_in_dockers_own_format_leaves_as_it_is_and_an_image_of_it_as_others_read_it() {
+    let image = |architecture: &str| {
+        let mut tar = Tar::default();
+        tar.file("for", architecture.as_bytes());
+        let made = Made::for_platform(&[Layer::gzip(tar.end())], architecture, json!({}));
+        with_manifest(&made, |manifest| {
+            manifest["mediaType"] = media::DOCKER_MANIFEST.into();
+            manifest["config"]["mediaType"] = media::DOCKER_CONFIG.into();
+            manifest["layers"][0]["mediaType"] = format!("{}.gzip", media::DOCKER_LAYER).into();
+        })
+    };
+    let images = ["amd64", "arm64"].map(|architecture| (architecture, image(architecture)));
+    let entries: Vec<serde_json::Value> = images
+        .iter()
+        .map(|(architecture, image)| {
+            let mut entry = descriptor(media::DOCKER_MANIFEST, &image.manifest);
+            entry["platform"] = json!({"os": "linux", "architecture": architecture});
+            entry
+        })
+        .collect();
+    let list = json!({"schemaVersion": 2, "mediaType": media::DOCKER_INDEX, "manifests": entries});
+    let list = serde_json::to_vec(&list).unwrap();
+    let (served, document) = (images.clone(), list.clone());
+    let registry = Fake::start(move |asked| {
+        let last = asked.path.rsplit('/').next().unwrap_or_default();
+        if last == "1" {
+            return Answer::ok(&document).header("Content-Type", media::DOCKER_INDEX);
+        }
+        let digest = last.parse().unwrap();
+        let found = served
+            .iter()
+            .find_map(|(_, image)| image.blobs.get(&digest));
+        found.map_or(Answer::status(404), |bytes| Answer::ok(bytes))
+    });
+    let name = format!("{}/a/b:1", registry.address);
+    let home = Home::new();
+    let request = PullRequest {
+        all_platforms: true,
+        ..request(&name)
+    };
+    pull(&home, request).unwrap();
+    let again = Home::new();
+    again
+        .load(&crate::assemble::saved(&home, &[&name]))
+        .unwrap();
+    let shown = again.store.manifests(&name).unwrap();
+    assert!(shown.len() == 2 && shown.iter().all(|manifest| manifest.available));
+    assert!(again.store.blobs().contains(&digest_of(&list)));
+    // The one that is not unpacked, for a program that takes OCI's format alone.
+    let wanted = [Platform::parse("linux/arm64").unwrap()];
+    let save = home
+        .store
+        .save(std::slice::from_ref(&name), &wanted)
+        .unwrap();
+    let tools = crate::interop::Tools::new();
+    let file = tools.path("one.tar");
+    std::fs::write(&file, save.write_to(Vec::new()).unwrap()).unwrap();
+    let raw = crate::interop::run(&format!("skopeo inspect --raw oci-archive:{file}:1"));
+    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert_eq!(manifest["config"]["digest"], images[1].1.id().to_string());
+    assert_eq!(
+        manifest["layers"][0]["mediaType"],
+        format!("{}+gzip", media::OCI_LAYER)
+    );
+    let other = Home::new();
+    other.load(&std::fs::read(&file).unwrap()).unwrap();
+    let found = other.store.inspect(&name).unwrap();
+    assert_eq!(found.document.architecture, "arm64");
+}
