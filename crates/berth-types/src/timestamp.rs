@@ -13,13 +13,17 @@ pub struct TimestampError {
     pub text: String,
 }
 
-/// A moment in UTC, in nanoseconds since 1970, within the years 0 to 9999.
+/// A moment in UTC, in nanoseconds since 1970, within the years 0 to 9999: what lies beyond becomes the first or last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i128);
 
 /// Nanoseconds from 1970 back to Go's zero time, 0001-01-01T00:00:00Z.
 const GO_ZERO: i128 = -62_135_596_800_000_000_000;
 const SECOND: i128 = 1_000_000_000;
+/// 0000-01-01T00:00:00Z: RFC 3339 has no earlier years.
+const FIRST: i128 = -62_167_219_200 * SECOND;
+/// 9999-12-30T22:00:00.999999999Z: the last moment that the calendar has in every time zone.
+const LAST: i128 = 253_402_207_200 * SECOND + 999_999_999;
 
 impl Timestamp {
     /// Go's zero time, `0001-01-01T00:00:00Z`: what Docker writes for "never".
@@ -28,13 +32,13 @@ impl Timestamp {
     /// The moment `nanoseconds` after 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn from_unix_nanoseconds(nanoseconds: i128) -> Self {
-        Self(nanoseconds)
+        Self(nanoseconds.clamp(FIRST, LAST))
     }
 
     /// The moment `seconds` after 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn from_unix_seconds(seconds: i64) -> Self {
-        Self(i128::from(seconds) * SECOND)
+        Self::from_unix_nanoseconds(i128::from(seconds) * SECOND)
     }
 
     /// Nanoseconds since 1970.
@@ -64,13 +68,17 @@ impl Timestamp {
     /// The moment `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0 + i128::try_from(duration.as_nanos()).unwrap_or(i128::from(i64::MAX)))
+        Self::from_unix_nanoseconds(
+            self.0 + i128::try_from(duration.as_nanos()).unwrap_or(i128::from(i64::MAX)),
+        )
     }
 
     /// The moment `duration` earlier.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0 - i128::try_from(duration.as_nanos()).unwrap_or(i128::from(i64::MAX)))
+        Self::from_unix_nanoseconds(
+            self.0 - i128::try_from(duration.as_nanos()).unwrap_or(i128::from(i64::MAX)),
+        )
     }
 
     /// Reads an RFC 3339 moment, with an offset or `Z`.
@@ -79,8 +87,11 @@ impl Timestamp {
     /// When the text is not one.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         text.parse::<jiff::Timestamp>()
-            .map(|moment| Self(moment.as_nanosecond()))
-            .map_err(|_| TimestampError {
+            .ok()
+            .map(jiff::Timestamp::as_nanosecond)
+            .filter(|moment| *moment >= FIRST)
+            .map(Self)
+            .ok_or_else(|| TimestampError {
                 text: text.chars().take(64).collect(),
             })
     }
@@ -97,7 +108,7 @@ impl Timestamp {
         if let Ok(nanoseconds) = crate::duration::parse_nanoseconds(text)
             && text.parse::<f64>().is_err()
         {
-            return Ok(Self(now.0 - i128::from(nanoseconds)));
+            return Ok(Self::from_unix_nanoseconds(now.0 - i128::from(nanoseconds)));
         }
         if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !text.is_empty() {
             let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -106,24 +117,28 @@ impl Timestamp {
                 return Err(error());
             }
             let nanoseconds: i128 = format!("{fraction:0<9}").parse().map_err(|_| error())?;
-            return Ok(Self(i128::from(seconds) * SECOND + nanoseconds));
+            return Ok(Self::from_unix_nanoseconds(
+                i128::from(seconds) * SECOND + nanoseconds,
+            ));
         }
         Self::parse(text).or_else(|_| {
             let civil = text.parse::<jiff::civil::DateTime>().map_err(|_| error())?;
             let zoned = civil
                 .to_zoned(jiff::tz::TimeZone::UTC)
                 .map_err(|_| error())?;
-            Ok(Self(zoned.timestamp().as_nanosecond()))
+            Ok(Self::from_unix_nanoseconds(
+                zoned.timestamp().as_nanosecond(),
+            ))
         })
     }
 }
 
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
-        match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => Self(i128::try_from(after.as_nanos()).unwrap_or(i128::MAX)),
-            Err(before) => Self(-i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX)),
-        }
+        Self::from_unix_nanoseconds(match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => i128::try_from(after.as_nanos()).unwrap_or(i128::MAX),
+            Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
+        })
     }
 }
 
@@ -174,6 +189,16 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_beyond_the_years_is_bounded() {
+        assert!(Timestamp::parse("-000021-01-02T03:05:16Z").is_err());
+        let now = Timestamp::from_unix_seconds(0);
+        let late = Timestamp::parse_relative("99999999999999", now).unwrap();
+        assert_eq!(Timestamp::parse(&late.to_string()), Ok(late));
+        let early = now.minus(Duration::from_secs(u64::MAX));
+        assert_eq!(early.to_string(), "0000-01-01T00:00:00Z");
+    }
 
     #[test]
     fn moments_are_written_as_go_does() {
