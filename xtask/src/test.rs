@@ -4,13 +4,16 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use berth_testkit::{images, scratch};
+use berth_testkit::{images, needs, scratch};
 
 use crate::cargo::{cargo, command};
 use crate::{deps, tidy, watch};
 
 /// Tests wait for other processes most of the time: more of them than there are processors.
 const THREADS_PER_PROCESSOR: usize = 3;
+
+/// The major version of the stock client whose words Berth's client has.
+const STOCK_CLIENT: u32 = 28;
 
 /// Everything: dependencies, rules, lints, build, tests; and nothing is left on the machine.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -36,6 +39,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     tests?;
     if !left.is_empty() {
         bail!("tests left something in {left:?}");
+    }
+    let docker = needs::docker_client();
+    if docker < STOCK_CLIENT {
+        eprintln!(
+            "== the docker command here is of version {docker}: what takes the words of version {STOCK_CLIENT} was tested with \
+             Berth's own client alone"
+        );
     }
     eprintln!("== all passed after {} s", start.elapsed().as_secs());
     Ok(())

@@ -2,6 +2,12 @@
 
 use berth_testkit::{Client, Command, Daemon, Engine, Output, Settings, needs};
 
+/// Whether the stock client is at least of this major version; says so when it is not. Berth's own client is tested anyway.
+pub(crate) fn stock_client_is(version: u32) -> bool {
+    let name = format!("docker command of version {version}");
+    needs::feature(&name, needs::docker_client() >= version)
+}
+
 /// A private daemon and the command line that talks to it.
 pub(crate) struct Subject {
     /// The daemon.
