@@ -30,6 +30,16 @@ pub fn docker_client() -> u32 {
     major.unwrap_or_else(|| panic!("docker does not tell its version: {told}"))
 }
 
+/// The stock client when it is at least of this major version, ours otherwise.
+#[track_caller]
+pub fn stock_client(version: u32) -> crate::Client {
+    if docker_client() >= version {
+        crate::Client::Docker
+    } else {
+        crate::Client::Berth
+    }
+}
+
 /// Features that this machine promises to have, separated by spaces. `cargo xtask test-vm` promises what Debian's kernel has.
 const PROMISES: &str = "BERTH_TEST_PROMISES";
 

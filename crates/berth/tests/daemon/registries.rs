@@ -390,13 +390,9 @@ fn lists_of_manifests_are_made_and_put() {
         .exits(1)
         .says("No such manifest");
     // Old ones read no manifests of the OCI's.
-    let maker = if needs::docker_client() >= 28 {
-        Client::Docker
-    } else {
-        Client::Berth
-    };
     let create = format!("manifest create --insecure {host}/list/again:1 {one}");
-    daemon.command(maker, &create).run().ok();
+    let client = needs::stock_client(28);
+    daemon.command(client, &create).run().ok();
     daemon
         .berth(&format!("manifest push {host}/list/again:1"))
         .ok();

@@ -7,7 +7,7 @@ use berth_testkit::podman::Podman;
 use berth_testkit::registry::Registry;
 use berth_testkit::scratch::Scratch;
 use berth_testkit::served::Served;
-use berth_testkit::{Client, Daemon, Engine, Settings, images, needs};
+use berth_testkit::{Daemon, Engine, Settings, images, needs};
 use serde_json::{Value, json};
 
 use crate::push::manifest;
@@ -190,7 +190,7 @@ fn an_index_is_the_same_after_every_journey() {
         other[0],
         one.display()
     );
-    daemon.command(Client::Docker, &line).run().ok();
+    daemon.command(needs::stock_client(28), &line).run().ok();
     let digest_of = |entry: &Value| entry["digest"].as_str().unwrap_or_default().to_owned();
     assert_eq!(
         raw(&format!("oci-archive:{}:1", one.display())),
