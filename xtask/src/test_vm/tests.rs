@@ -71,6 +71,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "the reference engine is not what is tested here",
     ),
     (
+        " many::two_hundred_thousand_files_go_in_and_out$",
+        "two hundred thousand files take longer than any test may there",
+    ),
+    (
         " docker_on_berth::",
         "the engine is the same for either client, and berth's is tested",
     ),
