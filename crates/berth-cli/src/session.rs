@@ -178,6 +178,11 @@ impl Session {
         Failure::new(self.explain(&error))
     }
 
+    /// The same for one that a registry may have caused: with what to do when it wants to know who asks.
+    pub(crate) fn failure_at(&self, registry: &str, error: ClientError) -> Failure {
+        self.failure(error).with_login_hint(self.program, registry)
+    }
+
     /// Prints a warning to standard error, unless only errors are wanted.
     pub(crate) fn warning(&self, text: &str) {
         if !self.options.errors_only {

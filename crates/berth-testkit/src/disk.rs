@@ -21,6 +21,16 @@ pub fn ext4(path: &Path, bytes: u64) {
         .ok();
 }
 
+/// Bytes that a directory takes on its disk, as `du` counts them.
+#[track_caller]
+pub fn used(path: &Path) -> i64 {
+    let output = Command::new("du").args(["-sx", "-B1"]).arg(path).run();
+    let number = output.stdout.split_whitespace().next();
+    number
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("du tells no number: {output}"))
+}
+
 /// What mount(8) is told of a file system in memory, of so many bytes, or of one in a file.
 pub(crate) fn arguments(bytes: Option<u64>, image: Option<&PathBuf>) -> Option<String> {
     bytes

@@ -165,11 +165,7 @@ async fn fetch(
     client
         .manifest_inspect(&reference.to_string(), insecure, auth.as_ref())
         .await
-        .map_err(|error| {
-            session
-                .failure(error)
-                .with_login_hint(session.program, reference.registry())
-        })
+        .map_err(|error| session.failure_at(reference.registry(), error))
 }
 
 fn is_list(manifest: &RemoteManifest) -> bool {
@@ -390,11 +386,7 @@ fn push(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
         let pushed = client
             .manifest_push(&reference.to_string(), &request, auth.as_ref())
             .await
-            .map_err(|error| {
-                session
-                    .failure(error)
-                    .with_login_hint(session.program, reference.registry())
-            })?;
+            .map_err(|error| session.failure_at(reference.registry(), error))?;
         for brought in &pushed.brought {
             let digest = brought.rsplit_once('@').map_or("", |(_, digest)| digest);
             session::print(&format!("Pushed ref {brought} with digest: {digest}\n"))?;

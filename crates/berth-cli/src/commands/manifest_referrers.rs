@@ -76,11 +76,7 @@ fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
         let found = client
             .manifest_referrers(&reference.to_string(), &options, auth.as_ref())
             .await
-            .map_err(|error| {
-                session
-                    .failure(error)
-                    .with_login_hint(session.program, reference.registry())
-            })?;
+            .map_err(|error| session.failure_at(reference.registry(), error))?;
         let rows = found
             .referrers
             .iter()

@@ -7,7 +7,7 @@
 //! a time, for as long as one more brings more. Chunks are near each other, so that little is lost when all ends early.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use berth_types::ErrorKind;
 use futures_util::StreamExt;
@@ -21,7 +21,7 @@ use crate::documents::Descriptor;
 use crate::error::{ImageError, Result};
 use crate::limits;
 use crate::progress::{Pace, Progress, ProgressSink};
-use crate::registry::{Opened, Session, backoff};
+use crate::registry::{Drip, Opened, Session, backoff};
 
 /// Why a download ended early: `None` when the receiver has gone, which then knows why.
 pub(super) type Broken = Option<ImageError>;
@@ -347,41 +347,6 @@ impl<'a> Download<'a> {
             current: received,
             total: size,
         });
-        Ok(())
-    }
-}
-
-/// Tells a slow network from a server that sends just enough not to be silent.
-struct Drip {
-    /// Time after which enough has to have come.
-    limit: Duration,
-    /// Waited for the network, not for whoever unpacks.
-    waited: Duration,
-    came: u64,
-}
-
-impl Drip {
-    fn new(stall: Duration) -> Self {
-        Self {
-            limit: stall * limits::DRIP_STALLS,
-            waited: Duration::ZERO,
-            came: 0,
-        }
-    }
-
-    /// Counts bytes and how long they were waited for; an error when these are too few.
-    fn came(&mut self, bytes: usize, waited: Duration) -> Result<(), String> {
-        self.came += bytes as u64;
-        self.waited += waited;
-        if self.came >= limits::DOWNLOAD_STEP_BYTES {
-            (self.came, self.waited) = (0, Duration::ZERO);
-        } else if self.waited >= self.limit {
-            return Err(format!(
-                "no more than {} bytes came in {} s",
-                self.came,
-                self.waited.as_secs()
-            ));
-        }
         Ok(())
     }
 }

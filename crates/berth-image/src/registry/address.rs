@@ -1,9 +1,10 @@
 //! Fetching a file from an address: what `import` is asked for. There is no registry, and no digest to compare with.
 //!
-//! Owns: the request with its redirects, and the way of the bytes to whoever reads them on another thread. Silence, the
-//! number of redirects and what waits to be read are bounded; how much may come is the reader's to say.
+//! Owns: the request with its redirects, and the way of the bytes to whoever reads them on another thread. Silence, dripping,
+//! the number of redirects and what waits to be read are bounded; how much may come is the reader's to say.
 
 use std::io::{self, Read};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,10 +14,12 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, PROXY_AUTHORIZATION, USER_AGEN
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
 
 use super::RegistryClient;
 use super::answer::redirect_target;
+use super::drip::Drip;
 use super::session::{Asked, empty};
 use crate::error::{ImageError, Result, carry};
 use crate::limits;
@@ -160,10 +163,18 @@ impl Remote {
     ) {
         let attempt = format!("get {}", self.address);
         let (mut pace, mut current) = (Pace::new(), 0_u64);
+        let mut drip = Drip::new(stall);
         loop {
+            let waiting = Instant::now();
             let piece = match tokio::time::timeout(stall, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(bytes) => Ok(bytes),
+                    Ok(bytes) => match drip.came(bytes.len(), waiting.elapsed()) {
+                        Ok(()) => Ok(bytes),
+                        Err(source) => Err(ImageError::Transport {
+                            attempt: attempt.clone(),
+                            source: source.into(),
+                        }),
+                    },
                     Err(_) => continue,
                 },
                 Ok(None) => break,
@@ -241,7 +252,8 @@ fn parse(address: &str) -> Result<(Uri, Option<HeaderValue>)> {
     let Some((secrets, host)) = authority.as_str().rsplit_once('@') else {
         return Ok((uri, None));
     };
-    let decoded = percent_decode(secrets);
+    // What is no escape stays as it is.
+    let decoded: Vec<u8> = percent_decode_str(secrets).collect();
     let mut header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(decoded)))
         .map_err(|_| bad("its user and password cannot be sent"))?;
     header.set_sensitive(true);
@@ -269,30 +281,6 @@ fn without_secrets(address: &str) -> String {
     }
 }
 
-/// `%3A` and the like as bytes; what is no such escape stays.
-fn percent_decode(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match escaped {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,7 +305,5 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{wrong}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-        assert_eq!(percent_decode("a%2"), b"a%2");
-        assert_eq!(percent_decode("%zz%é"), "%zz%é".as_bytes());
     }
 }

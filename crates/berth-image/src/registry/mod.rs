@@ -2,7 +2,8 @@
 //!
 //! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]) and the certificates for them
 //! ([`certificates`]), authentication ([`challenge`], [`authentication`]) for a purpose ([`purpose`]), the requests
-//! themselves ([`reach`], [`session`], [`lists`], [`upload`], [`sending`]) and what their answers mean ([`answer`]); files
+//! themselves ([`reach`], [`session`], [`lists`], [`upload`], [`sending`]) and what their answers mean ([`answer`]),
+//! also when they only drip ([`drip`]); files
 //! that are fetched from elsewhere over the same connections ([`address`]).
 //! Does not own what is done with the answers. Every answer is hostile until its digest is verified by the caller;
 //! sizes, waits, retries and redirects are bounded here.
@@ -13,6 +14,7 @@ mod authentication;
 mod certificates;
 mod challenge;
 mod connect;
+mod drip;
 mod endpoint;
 mod lists;
 mod purpose;
@@ -30,6 +32,7 @@ use berth_types::Reference;
 pub(crate) use answer::backoff;
 pub use challenge::Credentials;
 pub(crate) use challenge::percent_encode;
+pub(crate) use drip::Drip;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use lists::in_time;
 pub use lists::{Referrer, Referrers};

@@ -1,25 +1,10 @@
 //! What is stored: accounted for to the block, checked and repaired, kept within a budget, and kept from whoever needs it.
 
-use std::path::Path;
-use std::process::Command;
-
 use berth_testkit::archive::{Dialect, Image, Layer};
 use berth_testkit::registry::Registry;
 use berth_testkit::scratch::Scratch;
-use berth_testkit::{Daemon, Engine, Settings, wait};
+use berth_testkit::{Daemon, Engine, Settings, disk, wait};
 use serde_json::Value;
-
-/// Bytes of a directory, as `du` counts them.
-fn du(path: &Path) -> i64 {
-    let output = Command::new("du")
-        .args(["-sx", "-B1"])
-        .arg(path)
-        .output()
-        .expect("du runs");
-    let text = String::from_utf8(output.stdout).expect("text");
-    let number = text.split_whitespace().next().expect("a number");
-    number.parse().expect("a number")
-}
 
 fn usage(daemon: &Daemon) -> Value {
     daemon.api("GET", "/system/df", None).expect(200).json()
@@ -30,7 +15,7 @@ fn accounted(daemon: &Daemon) -> Value {
     let mut last = (Value::Null, 0);
     let found = wait::within(wait::PATIENCE, || {
         let usage = usage(daemon);
-        let measured = du(&daemon.data_root());
+        let measured = disk::used(&daemon.data_root());
         let equal = usage["Berth"]["Total"] == measured;
         last = (usage["Berth"].clone(), measured);
         equal.then_some(usage)

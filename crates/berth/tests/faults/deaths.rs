@@ -1,13 +1,12 @@
 //! How a daemon dies in the middle of work, and what it has to be like afterwards.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use berth_testkit::daemon::API;
 use berth_testkit::random::Random;
-use berth_testkit::{Daemon, http, wait};
+use berth_testkit::{Daemon, disk, http, wait};
 
 /// Time for a whole run on a machine of any speed; when it is over, the rounds that were are enough.
 pub(crate) const TIME: Duration = Duration::from_secs(90);
@@ -75,7 +74,7 @@ pub(crate) fn check_store(daemon: &Daemon, moment: &str) {
 pub(crate) fn occupied(daemon: &Daemon, places: &[&str]) -> i64 {
     places
         .iter()
-        .map(|place| blocks(&daemon.data_root().join(place)))
+        .map(|place| disk::used(&daemon.data_root().join(place)))
         .sum()
 }
 
@@ -91,15 +90,4 @@ pub(crate) fn space_comes_back(daemon: &Daemon, places: &[&str], before: i64, mo
         freed.is_some(),
         "{moment}: {before} bytes before, {left} after"
     );
-}
-
-fn blocks(path: &Path) -> i64 {
-    let output = Command::new("du")
-        .args(["-sx", "-B1"])
-        .arg(path)
-        .output()
-        .expect("du runs");
-    let text = String::from_utf8(output.stdout).expect("text");
-    let number = text.split_whitespace().next().expect("a number");
-    number.parse().expect("a number")
 }
