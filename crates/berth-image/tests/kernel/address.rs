@@ -102,6 +102,12 @@ fn what_does_not_come_whole_leaves_nothing() {
             stall: Some(1_000_000),
             ..Answer::ok(&bytes)
         },
+        // Never silent for long, and it would take an hour.
+        "/drips" => Answer {
+            rate: Some(400),
+            piece: 20,
+            ..Answer::ok(&bytes)
+        },
         "/loop" => Answer::status(302).header("Location", "/loop"),
         "/nowhere" => Answer::status(302).header("Location", "ftp://nowhere/"),
         "/page" => Answer::ok(b"<html>no archive</html>"),
@@ -123,6 +129,7 @@ fn what_does_not_come_whole_leaves_nothing() {
     for (address, kind, words) in [
         (at("/cut"), ErrorKind::Unavailable, "/cut: "),
         (at("/stalled"), ErrorKind::DeadlineExceeded, "/stalled"),
+        (at("/drips"), ErrorKind::Unavailable, "no more than"),
         (at("/loop"), ErrorKind::DataCorrupt, "redirects"),
         (at("/nowhere"), ErrorKind::DataCorrupt, "leads nowhere"),
         (at("/page"), ErrorKind::InvalidArgument, "truncated"),
