@@ -50,9 +50,12 @@ impl ImageStore {
             .inner
             .layers
             .directories(&chain_ids(&record.diff_ids))?;
-        if lower.is_empty() {
-            lower.push(self.inner.layers.directory().join("empty"));
-        }
+        // The root's attributes are the image's, not those of what is below it.
+        let top = match lower.first() {
+            Some(layer) => layer.clone(),
+            None => self.inner.layers.directory().join("empty"),
+        };
+        lower.push(self.inner.layers.base());
         let directory = self.container_directory(container);
         let (upper, work) = (directory.join("upper"), directory.join("work"));
         if !fs::exists(&upper) {
@@ -61,7 +64,7 @@ impl ImageStore {
             let fresh = directory.join("upper.new");
             fs::remove_dir_all(&fresh)?;
             fs::create_dir(&fresh, 0o755)?;
-            let (from, to) = (fs::open_directory(&lower[0])?, fs::open_directory(&fresh)?);
+            let (from, to) = (fs::open_directory(&top)?, fs::open_directory(&fresh)?);
             copy_attributes(&from, &to, b"/")?;
             fs::rename(&fresh, &upper)?;
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! layers/overlay/
 //! ├── <id>/            one layer, named by an own short id so that many fit into a mount
+//! ├── base/            what every container has below its image
 //! ├── empty/           the lower directory of images without layers
 //! ├── staging/<n>/     layers being unpacked; thrown away at open
 //! ├── containers/<id>/ upper and work directory of a container ([`crate::rootfs`])
@@ -19,6 +20,7 @@
 pub mod unpack;
 
 mod adopt;
+mod base;
 pub(crate) mod capture;
 pub(crate) mod changes;
 mod compare;
@@ -49,6 +51,9 @@ use crate::trash::Trash;
 
 /// Schema of [`LayerRecord`].
 pub(crate) const LAYER_SCHEMA: u32 = 1;
+
+/// Name of the layer below all others.
+const BASE: &str = "base";
 
 /// What is kept about a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +173,7 @@ impl LayerStore {
         }
         // Seen as the root of an image without layers.
         fs::set_mode(&directory.join("empty"), 0o755)?;
+        base::make(&directory.join(BASE))?;
         let trash = Arc::new(Trash::open(directory.join("trash"))?);
         let mut table = Known::default();
         let mut known = std::collections::HashSet::new();
@@ -235,6 +241,12 @@ impl LayerStore {
             }
         }
         Ok(directories)
+    }
+
+    /// The layer below all layers of a container.
+    #[must_use]
+    pub(crate) fn base(&self) -> PathBuf {
+        self.directory.join(BASE)
     }
 
     /// Begins a layer.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use berth_testkit::Command;
+
 use crate::subject::Subject;
 
 pub(crate) fn bind_mounts(on: &Subject) {
@@ -78,4 +80,27 @@ pub(crate) fn changes_stay_with_the_container(on: &Subject) {
         .ok()
         .says("/kept")
         .prints("www-data");
+}
+
+pub(crate) fn every_container_can_be_told_from_a_host(on: &Subject) {
+    on.run("--name marked busybox sh -c 'test -f /.dockerenv && readlink /etc/mtab && head -n 1 /etc/mtab'")
+        .ok()
+        .prints("/proc/mounts\n")
+        .prints(" / ");
+    // Neither the container's own change nor part of an image made of it, which has it again all the same.
+    assert_eq!(on.cli("diff marked").ok().text(), "");
+    let exported = on.daemon.scratch().path().join("marked.tar");
+    on.cli(&format!("export -o {} marked", exported.display()))
+        .ok();
+    let listed = Command::new("tar").args(["-tf", &exported.display().to_string()]);
+    listed.run().ok().prints(".dockerenv\n");
+    on.cli("commit marked made").ok();
+    on.run("--rm made test -f /.dockerenv").ok();
+    // What an image has itself is left to it; the reference puts its link there all the same.
+    if !on.is_reference() {
+        on.run("--name own busybox sh -c 'rm /etc/mtab && echo mine > /etc/mtab'")
+            .ok();
+        on.cli("commit own owned").ok();
+        on.run("--rm owned cat /etc/mtab").ok().prints("mine");
+    }
 }

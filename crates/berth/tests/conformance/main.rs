@@ -72,6 +72,7 @@ scenarios![
     files::temporary_file_systems,
     files::read_only_root,
     files::changes_stay_with_the_container,
+    files::every_container_can_be_told_from_a_host,
     images::images_are_listed_inspected_and_removed,
     images::image_configuration_is_the_default,
     images::prunes_take_what_is_unused_and_force_spares_containers,
