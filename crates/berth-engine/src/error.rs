@@ -69,7 +69,12 @@ impl EngineError {
             Self::Unchanged(_) => ErrorKind::Unchanged,
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
             Self::Start { kind, .. } | Self::Failed { kind, .. } => *kind,
-            Self::Image(error) => error.kind(),
+            // That a registry cannot be reached is told like any failure, as in Docker: 503 would say that the engine
+            // has no time, and clients that try again after 500 do not after 503.
+            Self::Image(error) => match error.kind() {
+                ErrorKind::Unavailable => ErrorKind::Internal,
+                kind => kind,
+            },
             Self::Unavailable(_) => ErrorKind::Unavailable,
             Self::Internal(_) => ErrorKind::Internal,
         }

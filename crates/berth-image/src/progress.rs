@@ -8,11 +8,11 @@ use berth_types::Digest;
 /// One step forward. Layers are named by the first twelve digits of their digest, as Docker shows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// A pull begins: tag (or digest) and repository, as in `latest: Pulling from library/busybox`.
+    /// What is to be pulled is there: tag (or digest) and repository, as in `latest: Pulling from library/busybox`.
     Pulling {
         /// Tag or digest.
         tag: String,
-        /// Repository with the registry left out when it is docker.io.
+        /// Repository, without the registry.
         repository: String,
     },
     /// A layer is known to be needed (`Pulling fs layer`).

@@ -22,6 +22,9 @@ pub enum ReferenceError {
     /// Not of the form of a reference.
     #[error("invalid reference format")]
     Format,
+    /// A tag that is not one.
+    #[error("invalid tag format")]
+    Tag,
     /// A repository in upper case.
     #[error("invalid reference format: repository name ({0}) must be lowercase")]
     UpperCase(String),
@@ -140,7 +143,7 @@ impl Reference {
     /// When `tag` is not one.
     pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
         if !is_tag(tag) {
-            return Err(ReferenceError::Format);
+            return Err(ReferenceError::Tag);
         }
         Ok(Self {
             tag: Some(tag.to_owned()),

@@ -106,14 +106,6 @@ impl ImageStore {
             .map(Digest::to_string)
             .or_else(|| reference.tag().map(str::to_owned))
             .unwrap_or_default();
-        progress(Progress::Pulling {
-            tag: wanted.clone(),
-            repository: if reference.registry() == "docker.io" {
-                reference.repository().to_owned()
-            } else {
-                reference.name()
-            },
-        });
         let mut passed_over = None;
         for endpoint in self.inner.registry.endpoints(&reference)? {
             let session =
@@ -146,8 +138,15 @@ impl ImageStore {
         cancelled: &CancellationToken,
         holds: &mut Holds,
     ) -> Result<Pulled> {
+        // Told only now: whoever asks for what is not there is answered with that alone.
+        let begins = || {
+            progress(Progress::Pulling {
+                tag: wanted.to_owned(),
+                repository: reference.repository().to_owned(),
+            });
+        };
         let chosen = self
-            .choose(session, wanted, request.platform.as_ref())
+            .choose(session, wanted, request.platform.as_ref(), begins)
             .await?;
         for (digest, _) in &chosen.documents {
             holds.blob(&self.inner, *digest);
@@ -249,12 +248,13 @@ impl ImageStore {
         Ok((id, newer))
     }
 
-    /// Goes from the name to a manifest for the platform.
+    /// Goes from the name to a manifest for the platform; `begins` is called once the name is known to be there.
     async fn choose(
         &self,
         session: &Session<'_>,
         wanted: &str,
         platform: Option<&Platform>,
+        begins: impl FnOnce(),
     ) -> Result<Chosen> {
         let platform = platform.unwrap_or(&self.inner.settings.platform);
         let mut documents = Vec::new();
@@ -263,6 +263,7 @@ impl ImageStore {
             media_type,
             digest,
         } = session.manifest(wanted).await?;
+        begins();
         let object = format!("manifest {wanted}");
         let mut document = Document::parse(&bytes, media_type.as_deref(), &object)?;
         let mut current = descriptor_of(&document, media_type.as_deref(), digest, &bytes);
@@ -374,7 +375,10 @@ fn explained(error: ImageError, reference: &Reference) -> ImageError {
             kind: ErrorKind::NotFound,
             ..
         } => ImageError::Registry {
-            attempt: format!("manifest for {} not found", reference.familiar()),
+            attempt: match reference.tag().is_some() || reference.digest().is_some() {
+                true => format!("manifest for {} not found", reference.familiar()),
+                false => format!("repository {} not found", reference.familiar_name()),
+            },
             reason,
             kind: ErrorKind::NotFound,
         },

@@ -40,6 +40,13 @@ for path, statuses in [("/none", [404]), ("/tmp/one/", [400, 500])]:
     except docker.errors.APIError as error:
         assert error.status_code in statuses, (path, error)
 
+# An answer of its own, not the first line of a stream.
+try:
+    api.pull("127.0.0.1:1/none", tag="1")
+    raise SystemExit("a registry without anybody there was pulled from")
+except docker.errors.APIError as error:
+    assert error.status_code == 500, error
+
 changes = {(c["Path"], c["Kind"]) for c in box.diff()}
 assert {("/tmp", 0), ("/tmp/one", 1), ("/tmp/two/inner", 1)} <= changes, changes
 

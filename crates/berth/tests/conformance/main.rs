@@ -97,6 +97,7 @@ scenarios![
     queries::events_tell_the_story,
     queries::top_and_stats,
     registries::images_go_to_a_registry_and_come_back,
+    registries::what_cannot_be_pulled_is_told,
     security::default_confinement,
     security::capabilities_follow_the_flags,
     security::users_and_groups,

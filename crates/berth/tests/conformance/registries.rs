@@ -84,3 +84,44 @@ pub(crate) fn images_go_to_a_registry_and_come_back(on: &Subject) {
         .exits(1)
         .says("limit 101 is outside the range of [1, 100]");
 }
+
+pub(crate) fn what_cannot_be_pulled_is_told(on: &Subject) {
+    let storage = Scratch::new();
+    let registry = Registry::empty(storage.path());
+    let host = registry.host();
+    let name = format!("{host}/team/app");
+    on.cli(&format!("tag busybox {name}:1")).ok();
+    on.cli(&format!("push {name}:1")).ok();
+    on.cli(&format!("rmi {name}:1")).ok();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let unreached = nobody.local_addr().expect("its address");
+    drop(nobody);
+    for (line, words) in [
+        (
+            format!("pull {name}:2"),
+            format!("manifest for {name}:2 not found: manifest unknown"),
+        ),
+        (
+            format!("pull {host}/none:1"),
+            format!("manifest for {host}/none:1 not found: manifest unknown"),
+        ),
+        (
+            format!("pull -a {host}/none"),
+            format!("repository {host}/none not found: name unknown"),
+        ),
+        (
+            format!("pull {unreached}/app:1"),
+            "connection refused".to_owned(),
+        ),
+    ] {
+        let seen = on.cli(&line).exits(1).says(&words);
+        assert!(!seen.stdout.contains("Pulling from"), "{seen}");
+    }
+    on.cli(&format!("pull {name}:1"))
+        .ok()
+        .prints("1: Pulling from team/app\n");
+    on.cli(&format!("pull {name}@sha256:{}", "0".repeat(64)))
+        .exits(1)
+        .says(&format!("manifest for {name}@sha256:0000"))
+        .says("not found: manifest unknown");
+}
