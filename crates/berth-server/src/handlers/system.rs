@@ -112,11 +112,16 @@ pub(crate) async fn disk_usage(engine: Arc<Engine>, request: Request) -> Answer 
     if wanted[1] {
         body.layers_size = convert::signed(usage.images);
         let mut images = super::images::summaries(&engine, &request).await?;
+        let holders = engine.images.holders();
         for image in &mut images {
-            let measured = berth_types::Digest::parse(&image.id)
-                .ok()
-                .and_then(|id| usage.image_sizes.get(&id));
-            if let Some(measured) = measured {
+            let Ok(id) = berth_types::Digest::parse(&image.id) else {
+                continue;
+            };
+            // Here counted in every version of the API, unlike in the list.
+            image.containers = holders
+                .get(&id)
+                .map_or(0, |count| convert::signed(*count as u64));
+            if let Some(measured) = usage.image_sizes.get(&id) {
                 image.size = convert::signed(measured.size);
                 image.shared_size = convert::signed(measured.shared);
             }

@@ -112,6 +112,8 @@ pub(crate) fn prunes_take_what_is_unused_and_force_spares_containers(on: &Subjec
     }
     on.run("--name kept one:1").ok();
     let id = on.cli("images -q one").ok().text().to_owned();
+    let used = "system df --format '{{.Type}} {{.Active}}'";
+    on.cli(used).ok().prints("Images 1\n");
     on.cli(&format!("rmi {id}"))
         .exits(1)
         .says("is being used by stopped container");
@@ -155,8 +157,7 @@ pub(crate) fn prunes_take_what_is_unused_and_force_spares_containers(on: &Subjec
         .prints("Deleted Containers:");
     assert_eq!(on.cli("images -q three").ok().text(), "");
     on.cli("inspect kept").exits(1);
-    let seen = on
-        .cli("system df --format '{{.Type}} {{.TotalCount}} {{.Active}}'")
-        .ok();
-    assert!(seen.stdout.contains("Containers 0 0\n"), "{seen}");
+    on.cli("system df --format '{{.Type}} {{.TotalCount}} {{.Active}}'")
+        .ok()
+        .prints("Containers 0 0\n");
 }
