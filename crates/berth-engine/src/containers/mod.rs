@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod announce;
 mod answers;
+mod attach;
 pub mod clients;
 pub mod create;
 mod effects;
@@ -52,21 +53,18 @@ use berth_image::{ImageLease, ImageStore};
 use berth_types::{ContainerId, Signal};
 use tokio::sync::oneshot;
 
-use self::clients::Place;
 use self::index::ContainerHandle;
-use self::launcher::Streams;
 use self::lifecycle::Request;
 use self::logs::LogStream;
 use self::owner::{Ask, Environment};
 use self::phase::Phase;
 use self::record::ContainerRecord;
 use self::requests::{
-    AttachOptions, ContainerSize, Created, ListOptions, LogOptions, ProcessTable, Pruned,
-    RemoveOptions, StopOptions, TerminalSize, UpdateRequest, WaitCondition, WaitOutcome,
+    ContainerSize, Created, ListOptions, LogOptions, ProcessTable, Pruned, RemoveOptions,
+    StopOptions, UpdateRequest, WaitCondition, WaitOutcome,
 };
 use self::spec::{CreateRequest, IpcMode, NetworkMode, PidMode};
 use self::stats::StatsStream;
-use self::stream::{Attachment, Connecting};
 use self::view::ContainerView;
 use crate::clock;
 use crate::error::EngineError;
@@ -439,87 +437,6 @@ impl Containers {
         Ok(pruned)
     }
 
-    /// Attaches; before the start it stays pending and misses nothing.
-    ///
-    /// # Errors
-    /// `Conflict` when it is frozen or restarts.
-    pub async fn attach(
-        &self,
-        reference: &str,
-        options: AttachOptions,
-    ) -> Result<Attachment, EngineError> {
-        let handle = self.find(reference)?;
-        let view = handle.view();
-        match &view.phase {
-            Phase::Paused { .. } => {
-                return Err(EngineError::Conflict(format!(
-                    "container {} is paused, unpause the container before attach",
-                    view.id
-                )));
-            }
-            Phase::Backoff { .. } => {
-                return Err(EngineError::Conflict(format!(
-                    "container {} is restarting, wait until the container is running",
-                    view.id
-                )));
-            }
-            _ => {}
-        }
-        let replay = if options.logs {
-            let logs = LogOptions {
-                stdout: options.stdout,
-                stderr: options.stderr,
-                ..LogOptions::default()
-            };
-            let host = Arc::clone(&self.environment.host);
-            Some(logs::start(host, handle.clone(), logs).await?)
-        } else {
-            None
-        };
-        let stream = if options.stream {
-            self.connect_streams(
-                &handle,
-                Streams {
-                    stdin: options.stdin && view.spec.config.open_stdin,
-                    stdout: options.stdout,
-                    stderr: options.stderr,
-                },
-            )
-            .await?
-        } else {
-            Connecting::Ready(None)
-        };
-        announce::of_view(&self.environment.events, &view, "attach", &[]);
-        Ok(Attachment {
-            terminal: view.spec.config.tty,
-            replay,
-            stream,
-        })
-    }
-
-    async fn connect_streams(
-        &self,
-        handle: &ContainerHandle,
-        streams: Streams,
-    ) -> Result<Connecting, EngineError> {
-        match handle.clients.join(streams) {
-            Place::Waiting(receiver) => Ok(Connecting::Pending(receiver)),
-            Place::Full => Err(EngineError::Unavailable(format!(
-                "too many clients wait for container {} to start",
-                handle.id
-            ))),
-            Place::Direct => {
-                let stream = self
-                    .environment
-                    .launcher
-                    .attach(&handle.id, streams)
-                    .await
-                    .map_err(EngineError::from)?;
-                Ok(Connecting::Ready(Some(stream)))
-            }
-        }
-    }
-
     /// Reads its log.
     ///
     /// # Errors
@@ -603,35 +520,6 @@ impl Containers {
         Ok(warnings)
     }
 
-    /// Sets the size of its terminal.
-    ///
-    /// # Errors
-    /// `Conflict` when it does not run.
-    pub async fn resize(&self, reference: &str, size: TerminalSize) -> Result<(), EngineError> {
-        let view = self.find(reference)?.view();
-        if !view.is_running() {
-            return Err(EngineError::Conflict(format!(
-                "container {} is not running",
-                view.id
-            )));
-        }
-        self.environment
-            .launcher
-            .resize(&view.id, None, size)
-            .await
-            .map_err(EngineError::from)?;
-        announce::of_view(
-            &self.environment.events,
-            &view,
-            "resize",
-            &[
-                ("height", size.height.to_string()),
-                ("width", size.width.to_string()),
-            ],
-        );
-        Ok(())
-    }
-
     /// Snapshots, newest first.
     ///
     /// # Errors
@@ -692,13 +580,6 @@ impl Containers {
         })
         .await
         .map_err(defect)
-    }
-
-    /// Tells listeners that a client left an attached container by its detach keys.
-    pub fn announce_detach(&self, reference: &str) {
-        if let Ok(handle) = self.find(reference) {
-            announce::of_view(&self.environment.events, &handle.view(), "detach", &[]);
-        }
     }
 }
 
