@@ -34,11 +34,8 @@ impl ImageStore {
             .join(container.as_str())
     }
 
-    /// Prepares the root file system of a container, or gives the one that was prepared before.
-    ///
-    /// # Errors
-    /// When the image is not there or the file system refuses.
-    pub fn prepare_rootfs(&self, container: &ContainerId, image: &ImageId) -> Result<Overlay> {
+    /// The layers of an image, topmost first; an empty one where it has none.
+    fn layer_directories(&self, image: &ImageId) -> Result<Vec<PathBuf>> {
         let record = self
             .inner
             .records
@@ -46,15 +43,22 @@ impl ImageStore {
             .ok_or_else(|| ImageError::NoSuchImage {
                 reference: image.to_string(),
             })?;
-        let mut lower = self
+        let mut directories = self
             .inner
             .layers
             .directories(&chain_ids(&record.diff_ids))?;
-        // The root's attributes are the image's, not those of what is below it.
-        let top = match lower.first() {
-            Some(layer) => layer.clone(),
-            None => self.inner.layers.directory().join("empty"),
-        };
+        if directories.is_empty() {
+            directories.push(self.inner.layers.directory().join("empty"));
+        }
+        Ok(directories)
+    }
+
+    /// Prepares the root file system of a container, or gives the one that was prepared before.
+    ///
+    /// # Errors
+    /// When the image is not there or the file system refuses.
+    pub fn prepare_rootfs(&self, container: &ContainerId, image: &ImageId) -> Result<Overlay> {
+        let mut lower = self.layer_directories(image)?;
         lower.push(self.inner.layers.base());
         let directory = self.container_directory(container);
         let (upper, work) = (directory.join("upper"), directory.join("work"));
@@ -64,7 +68,7 @@ impl ImageStore {
             let fresh = directory.join("upper.new");
             fs::remove_dir_all(&fresh)?;
             fs::create_dir(&fresh, 0o755)?;
-            let (from, to) = (fs::open_directory(&top)?, fs::open_directory(&fresh)?);
+            let (from, to) = (fs::open_directory(&lower[0])?, fs::open_directory(&fresh)?);
             copy_attributes(&from, &to, b"/")?;
             fs::rename(&fresh, &upper)?;
         }
@@ -90,22 +94,8 @@ impl ImageStore {
     /// # Errors
     /// When the image is not there.
     pub fn image_rootfs(&self, image: &ImageId) -> Result<Overlay> {
-        let record = self
-            .inner
-            .records
-            .image(image)?
-            .ok_or_else(|| ImageError::NoSuchImage {
-                reference: image.to_string(),
-            })?;
-        let mut lower = self
-            .inner
-            .layers
-            .directories(&chain_ids(&record.diff_ids))?;
-        if lower.is_empty() {
-            lower.push(self.inner.layers.directory().join("empty"));
-        }
         Ok(Overlay {
-            lower,
+            lower: self.layer_directories(image)?,
             read_only: true,
             ..Overlay::default()
         })
@@ -124,7 +114,8 @@ impl ImageStore {
     ) -> Result<Vec<Change>> {
         let rootfs = self.prepare_rootfs(container, image)?;
         let upper = rootfs_upper(&rootfs)?;
-        let view = Merged::root(rootfs.lower.iter().map(PathBuf::as_path))?;
+        let layers = self.layer_directories(image)?;
+        let view = Merged::root(layers.iter().map(PathBuf::as_path))?;
         changes(&upper, Some(view), mount_points)
     }
 

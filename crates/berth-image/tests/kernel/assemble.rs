@@ -96,10 +96,23 @@ fn mount_points() -> BTreeSet<Vec<u8>> {
         .into()
 }
 
-/// The parts of a second are not kept in layers, as with other engines, and mount points are not seen.
+/// What a container shows at mount points and of the layer below its image.
+const SURROUNDINGS: [&str; 9] = [
+    "/.dockerenv",
+    "/dev",
+    "/dev/console",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/proc",
+    "/sys",
+];
+
+/// The parts of a second are not kept in layers, as with other engines, and the surroundings are not seen.
 fn comparable(tree: BTreeMap<String, String>) -> BTreeMap<String, String> {
     tree.into_iter()
-        .filter(|(path, _)| !matches!(path.as_str(), "/etc/hosts" | "/dev" | "/dev/console"))
+        .filter(|(path, _)| !SURROUNDINGS.contains(&path.as_str()))
         .map(|(path, text)| {
             let (before, rest) = text.split_once(" time=").unwrap();
             let (time, rest) = rest.split_once('.').unwrap();

@@ -349,7 +349,7 @@ impl Home {
         ] {
             for entry in std::fs::read_dir(self.directory.path().join(place)).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
-                let own = ["staging", "empty", "trash", "containers"];
+                let own = ["base", "staging", "empty", "trash", "containers"];
                 if !own.contains(&name.as_str()) {
                     found.push(format!("{place}/{name}"));
                 }
