@@ -11,6 +11,7 @@
 //! - A missing requirement is a failure that names it ([`needs`]), never a silent skip.
 
 pub mod archive;
+pub mod authority;
 pub mod bulk;
 pub mod cgroup;
 pub mod command;
@@ -24,11 +25,13 @@ pub mod http;
 pub mod images;
 pub mod leak;
 pub mod liar;
+pub mod names;
 pub mod needs;
 pub mod netns;
 pub mod network;
 pub mod podman;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod registry;
 pub mod room;

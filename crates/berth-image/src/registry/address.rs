@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use berth_types::ErrorKind;
 use bytes::{Buf, Bytes};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -117,23 +117,19 @@ impl RegistryClient {
         if let Some(credentials) = credentials {
             request = request.header(AUTHORIZATION, credentials);
         }
-        if let Some(credentials) = self.clients.proxy_credentials(uri) {
-            request = request.header(PROXY_AUTHORIZATION, credentials);
-        }
         let request = request
             .body(empty())
             .map_err(|error| failed(error.into()))?;
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let trusted_anyway = self.insecure.contains(authority);
-        let client = self.clients.for_host(authority, trusted_anyway)?;
         let limit = limits::RESPONSE_TIMEOUT;
-        tokio::time::timeout(limit, client.request(request))
+        let answer = self.clients.send(request, trusted_anyway, &asked.words);
+        tokio::time::timeout(limit, answer)
             .await
             .map_err(|_| ImageError::Stalled {
                 attempt: asked.words.clone(),
                 seconds: limit.as_secs(),
             })?
-            .map_err(|error| failed(error.into()))
     }
 }
 

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
+use super::proxy::{ProxyFailure, Refusal};
 use super::session::Asked;
 use crate::error::ImageError;
 use crate::limits;
@@ -75,6 +76,9 @@ pub(super) fn is_final(error: &ImageError) -> bool {
         {
             return true;
         }
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return refusal.is_final();
+        }
         if error.is::<rustls::Error>() || error.to_string().contains("dns error") {
             return true;
         }
@@ -87,6 +91,10 @@ pub(super) fn is_final(error: &ImageError) -> bool {
 pub(super) fn is_other_protocol(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        // It is the proxy that hung up or speaks no TLS.
+        if error.is::<ProxyFailure>() {
+            return false;
+        }
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return matches!(error, rustls::Error::InvalidMessage(_));
         }

@@ -1,4 +1,4 @@
-//! Connections: name resolution, proxies, TLS.
+//! Connections: TCP or the way through a proxy ([`super::proxy`]), and TLS.
 //!
 //! Owns: the HTTP clients: one that verifies certificates, one for registries that the owner calls insecure, and
 //! one for each registry that has certificates of its own. They are made on first use, since certificate stores
@@ -7,29 +7,28 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Uri;
+use http::header::PROXY_AUTHORIZATION;
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioExecutor;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::net::TcpStream;
+use tower_service::Service;
 
 use super::certificates::{self, HostCertificates, Stamp};
-use super::endpoint::host_of;
+use super::proxy::{Dials, Link, Proxies, Proxy};
 use crate::error::{ImageError, Result};
 use crate::limits;
 use crate::settings::RegistrySettings;
@@ -42,92 +41,40 @@ pub(crate) type Outgoing = UnsyncBoxBody<Bytes, Failure>;
 /// A client for requests.
 pub(crate) type HttpClient = Client<HttpsConnector<Dial>, Outgoing>;
 
-/// Makes TCP connections, through a proxy where the settings say so.
+/// Makes connections, through a proxy where the settings say so.
 #[derive(Clone)]
 pub(crate) struct Dial {
-    tcp: HttpConnector,
+    dials: Dials,
     proxies: Arc<Proxies>,
-}
-
-/// Which proxy, if any, a request goes through.
-pub(crate) struct Proxies(Matcher);
-
-impl Proxies {
-    /// As in Go, what runs on this machine is never behind a proxy.
-    fn intercept(&self, destination: &Uri) -> Option<Intercept> {
-        let host = host_of(destination.authority()?.as_str());
-        let loopback = host
-            .parse::<IpAddr>()
-            .map_or(host == "localhost", |address| address.is_loopback());
-        if loopback {
-            return None;
-        }
-        self.0.intercept(destination)
-    }
 }
 
 /// A connection that knows whether a proxy answers at its other end.
 pub(crate) struct Dialed {
-    stream: TokioIo<TcpStream>,
+    stream: Link,
     proxied: bool,
 }
 
-impl tower_service::Service<Uri> for Dial {
+impl Service<Uri> for Dial {
     type Response = Dialed;
     type Error = Failure;
     type Future = Pin<Box<dyn Future<Output = Result<Dialed, Failure>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.tcp.poll_ready(context).map_err(Into::into)
+        self.dials.tcp.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, destination: Uri) -> Self::Future {
-        let mut tcp = self.tcp.clone();
-        let intercept = self.proxies.intercept(&destination);
+        let mut dials = self.dials.clone();
+        let proxy = self.proxies.choose(&destination);
         Box::pin(async move {
-            let Some(intercept) = intercept else {
-                return Ok(Dialed {
-                    stream: tcp.call(destination).await?,
-                    proxied: false,
-                });
+            let (stream, proxied) = match proxy {
+                Some(proxy) => proxy.open(&destination, dials).await?,
+                None => {
+                    let stream = dials.tcp.call(destination).await?;
+                    (Link::Http(stream), false)
+                }
             };
-            let proxy = intercept.uri().clone();
-            match proxy.scheme_str() {
-                Some("http") => {}
-                Some(scheme @ ("socks5" | "socks5h")) => {
-                    // The last letter says who resolves names.
-                    let by_us = scheme == "socks5";
-                    let mut socks = SocksV5::new(proxy, tcp).local_dns(by_us);
-                    if let Some((user, password)) = intercept.raw_auth() {
-                        socks = socks.with_auth(user.to_owned(), password.to_owned());
-                    }
-                    return Ok(Dialed {
-                        stream: socks.call(destination).await?,
-                        proxied: false,
-                    });
-                }
-                _ => {
-                    return Err(format!(
-                        "the proxy {} is reached by neither http:// nor socks5://",
-                        proxy.authority().map_or("", |authority| authority.as_str())
-                    )
-                    .into());
-                }
-            }
-            if destination.scheme_str() == Some("https") {
-                let mut tunnel = Tunnel::new(proxy, tcp);
-                if let Some(credentials) = intercept.basic_auth() {
-                    tunnel = tunnel.with_auth(credentials.clone());
-                }
-                return Ok(Dialed {
-                    stream: tunnel.call(destination).await?,
-                    proxied: false,
-                });
-            }
-            Ok(Dialed {
-                stream: tcp.call(proxy).await?,
-                proxied: true,
-            })
+            Ok(Dialed { stream, proxied })
         })
     }
 }
@@ -185,15 +132,9 @@ impl std::fmt::Debug for Clients {
 
 impl Clients {
     pub(crate) fn new(settings: &RegistrySettings) -> Self {
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let proxies = Matcher::builder()
-            .http(text(&settings.http_proxy))
-            .https(text(&settings.https_proxy))
-            .no(text(&settings.no_proxy))
-            .build();
         Self {
             settings: settings.clone(),
-            proxies: Arc::new(Proxies(proxies)),
+            proxies: Arc::new(Proxies::new(settings)),
             roots: OnceLock::new(),
             verifying: OnceLock::new(),
             trusting: OnceLock::new(),
@@ -201,16 +142,43 @@ impl Clients {
         }
     }
 
-    /// The value of `Proxy-Authorization` for a plain request that goes to a proxy.
-    pub(crate) fn proxy_credentials(&self, destination: &Uri) -> Option<http::HeaderValue> {
-        if destination.scheme_str() != Some("http") {
-            return None;
+    /// Sends a request and waits for the head of the answer; with `trusting`, every certificate is taken.
+    pub(crate) async fn send(
+        &self,
+        mut request: Request<Outgoing>,
+        trusting: bool,
+        words: &str,
+    ) -> Result<Response<Incoming>> {
+        let failed = |source: Failure| ImageError::Transport {
+            attempt: words.to_owned(),
+            source,
+        };
+        let uri = request.uri();
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let client = self.for_host(authority, trusting)?;
+        // A plain request is handed to the proxy, which then is who answers first.
+        let proxy = match uri.scheme_str() {
+            Some("http") => self.proxies.choose(uri),
+            _ => None,
+        };
+        if let Some(credentials) = proxy.as_ref().and_then(Proxy::credentials) {
+            let credentials = credentials.clone();
+            request
+                .headers_mut()
+                .insert(PROXY_AUTHORIZATION, credentials);
         }
-        self.proxies.intercept(destination)?.basic_auth().cloned()
+        let sent = client.request(request).await;
+        let response = sent.map_err(|error| failed(error.into()))?;
+        match proxy {
+            Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Err(failed(proxy.wants_credentials().into()))
+            }
+            _ => Ok(response),
+        }
     }
 
     /// The client for this host and port; with `trusting`, one that takes every certificate.
-    pub(crate) fn for_host(&self, authority: &str, trusting: bool) -> Result<HttpClient> {
+    fn for_host(&self, authority: &str, trusting: bool) -> Result<HttpClient> {
         let stamp = Stamp::of(&self.settings.certificate_directories, authority)?;
         if !stamp.is_empty() {
             return self.with_own(authority, stamp, trusting);
@@ -224,7 +192,8 @@ impl Clients {
             return Ok(client.clone());
         }
         let config = self.config(HostCertificates::default(), trusting)?;
-        Ok(shared.get_or_init(|| self.client(config)).clone())
+        let client = self.client(config)?;
+        Ok(shared.get_or_init(|| client).clone())
     }
 
     fn with_own(&self, authority: &str, stamp: Stamp, trusting: bool) -> Result<HttpClient> {
@@ -234,7 +203,7 @@ impl Clients {
         {
             return Ok(client.clone());
         }
-        let client = self.client(self.config(stamp.read()?, trusting)?);
+        let client = self.client(self.config(stamp.read()?, trusting)?)?;
         own().insert(authority.to_owned(), (stamp, client.clone()));
         Ok(client)
     }
@@ -264,21 +233,27 @@ impl Clients {
         }
     }
 
-    fn client(&self, config: ClientConfig) -> HttpClient {
+    fn client(&self, config: ClientConfig) -> Result<HttpClient> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(limits::CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
+        let to_proxies = if self.proxies.has_tls() {
+            // What one registry may show or wants to see says nothing about a proxy.
+            let config = self.config(HostCertificates::default(), false)?;
+            Some(over_tls(config, tcp.clone()))
+        } else {
+            None
+        };
         let dial = Dial {
-            tcp,
+            dials: Dials {
+                tcp,
+                tls: to_proxies,
+            },
             proxies: self.proxies.clone(),
         };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(dial);
-        Client::builder(TokioExecutor::new())
+        let connector = over_tls(config, dial);
+        let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(std::time::Duration::from_secs(15))
             .pool_max_idle_per_host(
                 self.settings
@@ -287,7 +262,8 @@ impl Clients {
                     + 1,
             )
             .pool_timer(hyper_util::rt::TokioTimer::new())
-            .build(connector)
+            .build(connector);
+        Ok(client)
     }
 
     /// The authorities of the host, the built-in ones when the host has none, and those of the settings.
@@ -310,6 +286,15 @@ impl Clients {
         }
         Ok(self.roots.get_or_init(|| roots).clone())
     }
+}
+
+/// TLS above the connections of `below`, where an address asks for it.
+fn over_tls<C>(config: ClientConfig, below: C) -> HttpsConnector<C> {
+    HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(below)
 }
 
 fn provider() -> Arc<CryptoProvider> {

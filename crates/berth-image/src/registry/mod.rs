@@ -1,6 +1,6 @@
 //! Talking to registries (OCI distribution specification): who to ask, with which credentials, over what.
 //!
-//! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`]) and the certificates for them
+//! Owns: endpoints and mirrors ([`endpoint`]), connections ([`connect`], [`proxy`]) and the certificates for them
 //! ([`certificates`]), authentication ([`challenge`], [`authentication`]) for a purpose ([`purpose`]), the requests
 //! themselves ([`reach`], [`session`], [`lists`], [`upload`], [`sending`]) and what their answers mean ([`answer`]),
 //! also when they only drip ([`drip`]); files
@@ -17,10 +17,13 @@ mod connect;
 mod drip;
 mod endpoint;
 mod lists;
+mod proxy;
 mod purpose;
 mod reach;
 mod sending;
 mod session;
+mod socks;
+mod tunnel;
 mod upload;
 mod upstream;
 
@@ -66,6 +69,7 @@ impl RegistryClient {
     /// Checks the settings; nothing is connected or loaded yet.
     pub(crate) fn new(settings: &RegistrySettings) -> Result<Self> {
         let insecure = Insecure::parse(&settings.insecure)?;
+        proxy::check(settings)?;
         for mirror in settings
             .mirrors
             .iter()

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use berth_types::{Digest, ErrorKind};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, PROXY_AUTHORIZATION, RANGE,
-    USER_AGENT,
+    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, RANGE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Full, Limited};
@@ -449,9 +448,6 @@ impl<'a> Session<'a> {
         words: &str,
     ) -> Result<Response<Incoming>> {
         request = request.header(USER_AGENT, self.client.user_agent.as_str());
-        if let Some(credentials) = self.client.clients.proxy_credentials(uri) {
-            request = request.header(PROXY_AUTHORIZATION, credentials);
-        }
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| ImageError::Transport {
             attempt: words.to_owned(),
             source,
@@ -461,12 +457,8 @@ impl<'a> Session<'a> {
             (self.endpoint.security == Security::Any && authority.as_str() == self.authority())
                 || self.client.insecure.contains(authority.as_str())
         });
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let client = self.client.clients.for_host(authority, trusted_anyway)?;
-        client
-            .request(request)
-            .await
-            .map_err(|error| failed(error.into()))
+        let clients = &self.client.clients;
+        clients.send(request, trusted_anyway, words).await
     }
 
     pub(super) fn scheme(&self) -> &'static str {

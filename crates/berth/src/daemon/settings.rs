@@ -97,9 +97,9 @@ fn proxy(name: &str, text: Option<String>) -> Result<Option<String>> {
     };
     match text.split_once("://") {
         None => Ok(Some(format!("http://{text}"))),
-        Some(("http" | "socks5" | "socks5h", _)) => Ok(Some(text)),
+        Some(("http" | "https" | "socks5" | "socks5h", _)) => Ok(Some(text)),
         Some((scheme, _)) => bail!(
-            "{name}: a proxy is reached by http://, socks5:// or socks5h://, not by {scheme}://"
+            "{name}: a proxy is reached by http://, https://, socks5:// or socks5h://, not by {scheme}://"
         ),
     }
 }
@@ -418,7 +418,7 @@ mod tests {
             Some("http://me:secret@flag:1")
         );
         assert_eq!(config.registry_certificates.len(), 2);
-        assert!(merge(&values(&[("https-proxy", "https://x")]), File::default()).is_err());
+        assert!(merge(&values(&[("https-proxy", "socks4://x")]), File::default()).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod idle;
 mod isolation;
 mod lies;
 mod networks;
+mod proxies;
 mod pull;
 mod push;
 mod registries;
