@@ -1,7 +1,9 @@
 //! How registries are reached: mirrors, proxies, TLS, credentials.
 
 use berth_image::documents::media;
-use berth_image::{Credentials, PullRequest, RegistrySettings, RemoteRequest, Settings, digest_of};
+use berth_image::{
+    Credentials, PullRequest, PushRequest, RegistrySettings, RemoteRequest, Settings, digest_of,
+};
 use berth_types::ErrorKind;
 
 use crate::pull::{image, pull, refused, request};
@@ -37,21 +39,41 @@ fn certificates_are_verified_unless_the_registry_is_called_insecure() {
     }
 }
 
+fn with_directory(certificates: &std::path::Path) -> Settings {
+    Settings {
+        registries: RegistrySettings {
+            certificate_directories: vec![certificates.to_owned()],
+            ..RegistrySettings::default()
+        },
+        ..Settings::default()
+    }
+}
+
 #[test]
 fn a_registry_can_have_certificates_of_its_own() {
     let (registry, keys) = Distribution::start_with_client_certificates();
     let image = image();
     let name = format!("{}/a/b:1", registry.address);
     let certificates = tempfile::tempdir().unwrap();
-    let home = Home::with(Settings {
-        registries: RegistrySettings {
-            certificate_directories: vec![certificates.path().to_owned()],
-            ..RegistrySettings::default()
-        },
-        ..Settings::default()
-    });
-    // Files count as soon as they are there, without a restart.
+    let home = Home::with(with_directory(certificates.path()));
+    // Files count as soon as they are there, without a restart; for both ways.
     assert!(chain(&refused(&home, &name)).contains("certificate"));
+    let other = format!("{}/other/c:1", registry.address);
+    let pushing = Home::with(with_directory(certificates.path()));
+    pushing
+        .load(&image.layout(&other))
+        .unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let push = || {
+        let request = PushRequest {
+            reference: other.parse().unwrap(),
+            all_tags: false,
+            platform: None,
+            credentials: None,
+        };
+        let silent = berth_image::progress::silent();
+        crate::pull::runtime().block_on(pushing.store.push(request, silent))
+    };
+    assert!(chain(&push().unwrap_err()).contains("certificate"));
     let own = certificates.path().join(&registry.address);
     std::fs::create_dir(&own).unwrap();
     std::fs::copy(keys.path().join("ca.pem"), own.join("ca.crt")).unwrap();
@@ -60,6 +82,8 @@ fn a_registry_can_have_certificates_of_its_own() {
         error.contains("CertificateRequired") || error.contains("ertificate"),
         "{error}"
     );
+    let error = chain(&push().unwrap_err());
+    assert!(error.contains("ertificate"), "{error}");
     std::fs::copy(keys.path().join("cert.pem"), own.join("client.cert")).unwrap();
     let error = chain(&refused(&home, &name));
     assert!(error.contains("missing key client.key"), "{error}");
@@ -68,6 +92,11 @@ fn a_registry_can_have_certificates_of_its_own() {
     let (pulled, _) = pull(&home, request(&name))
         .map_err(|error| panic!("{}", chain(&error)))
         .unwrap();
+    assert_eq!(pulled.id, image.id());
+    let pushed = push().unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(pushed[0].tag, "1");
+    let fresh = Home::with(with_directory(certificates.path()));
+    let (pulled, _) = pull(&fresh, request(&other)).unwrap();
     assert_eq!(pulled.id, image.id());
 }
 
@@ -117,6 +146,14 @@ fn tags_and_referrers_are_listed_page_by_page() {
                 let number: u64 = path.rsplit('?').next().unwrap().parse().unwrap();
                 page(&format!("?{}", number + 1), r#"{"tags":["x"]}"#.into())
             }
+            // The same for what refers to a manifest.
+            path if path.starts_with(&format!("/v2/a/d/referrers/{own}")) => {
+                let number: u64 = path.split('?').nth(1).map_or(0, |query| query.parse().unwrap());
+                page(
+                    &format!("?{}", number + 1),
+                    format!(r#"{{"manifests":[{{"mediaType":"m","digest":"{digest}","size":9}}]}}"#),
+                )
+            }
             path if path.ends_with(&format!("/referrers/{own}")) => Answer::ok(
                 format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"m","digest":"{digest}","size":9,"artifactType":"signature"}}]}}"#).as_bytes(),
             ),
@@ -136,11 +173,16 @@ fn tags_and_referrers_are_listed_page_by_page() {
         .block_on(home.store.remote_tags(&reference("a/c"), None))
         .unwrap_err();
     assert!(error.to_string().contains("1000 pages"), "{error}");
-    let asked = RemoteRequest {
-        reference: reference("a/b:1"),
+    let asking = |name: &str| RemoteRequest {
+        reference: reference(name),
         credentials: None,
         insecure: false,
     };
+    let error = runtime
+        .block_on(home.store.referrers(&asking("a/d:1"), None))
+        .unwrap_err();
+    assert!(error.to_string().contains("1000 pages"), "{error}");
+    let asked = asking("a/b:1");
     let found = runtime
         .block_on(home.store.referrers(&asked, None))
         .unwrap();

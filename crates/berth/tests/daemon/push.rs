@@ -9,6 +9,8 @@ use berth_testkit::stub_registry::StubRegistry;
 use berth_testkit::{Client, Command, Daemon, Settings, http, images, needs};
 use serde_json::Value;
 
+use crate::proxies::{NAME, Place};
+
 /// Bytes that do not compress, the same each time.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed | 1;
@@ -357,6 +359,40 @@ fn an_upload_goes_on_where_it_broke() {
         .berth(&format!("search -f is-nice=true {host}/one"))
         .exits(1)
         .says("invalid filter 'is-nice'");
+}
+
+#[test]
+fn an_upload_over_tls_goes_on_where_it_broke() {
+    const LAYER: usize = 24 << 20;
+    const CUTS: usize = 3;
+    let place = Place::new();
+    let cutting = CuttingProxy::start(place.registry.port(), 7 << 20, CUTS);
+    let host = cutting.host().replace("127.0.0.1", NAME);
+    let certificates = place.scratch.path().join("certs.d");
+    let own = certificates.join(&host);
+    let directory = certificates.display().to_string();
+    let daemon = place.bare_daemon(true, &["--registry-certs-dir", &directory]);
+    let layer = Layer::new().file("noise", 0o644, noise(9, LAYER)).finish();
+    daemon.load(&Image::new("large:1", &["none"], vec![layer]));
+    let name = format!("{host}/large/one:1");
+    daemon.berth(&format!("tag large:1 {name}")).ok();
+    daemon
+        .berth(&format!("push {name}"))
+        .exits(1)
+        .says("certificate");
+    assert_eq!(cutting.cuts(), 0, "nothing goes to who is not known");
+    std::fs::create_dir_all(&own).expect("a directory");
+    std::fs::copy(place.authority.certificate(), own.join("ca.crt")).expect("copied");
+    let before = cutting.sent();
+    daemon.berth(&format!("push {name}")).ok();
+    assert_eq!(cutting.cuts(), CUTS);
+    let sent = cutting.sent() - before;
+    assert!(
+        sent < LAYER as u64 + LAYER as u64 / 2,
+        "{sent} bytes for a layer of {LAYER}"
+    );
+    daemon.berth(&format!("rmi large:1 {name}")).ok();
+    daemon.berth(&format!("pull -q {name}")).ok();
 }
 
 #[test]
