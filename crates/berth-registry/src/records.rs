@@ -7,6 +7,7 @@
 //! tags        repository ␀ tag                       TagRecord
 //! referrers   repository ␀ subject ␀ digest          ReferrerRecord
 //! holders     sha256 of the content ␀ repository ␀ kind digest    (empty)
+//!             sha512 of a blob ␀ repository ␀ b digest            (empty)
 //! ```
 //!
 //! Owns: these tables. Each value carries a schema number; one of a newer schema is refused. Invariants, kept by
@@ -313,11 +314,7 @@ impl Records {
         let holders = transaction.open_table(HOLDERS)?;
         let blobs = transaction.open_table(BLOBS)?;
         let text = digest.to_string();
-        // Rows are by sha256, which a sha512 does not tell.
-        let ContentDigest::Sha256(content) = digest else {
-            return Ok(None);
-        };
-        let prefix = key([&content.to_string(), ""]);
+        let prefix = key([&text, ""]);
         for row in holders.range(prefix.as_str()..)? {
             let (holder, _) = row?;
             let Some(rest) = holder.value().strip_prefix(&prefix) else {

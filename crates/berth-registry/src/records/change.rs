@@ -45,6 +45,15 @@ fn holder(content: &Digest, repository: &str, kind: char, digest: &str) -> Strin
     ])
 }
 
+/// Where a blob is found by its digest alone: as what holds its content, and by the digest itself where that is another.
+fn blob_holders(content: &Digest, repository: &str, digest: &str) -> Vec<String> {
+    let mut rows = vec![holder(content, repository, 'b', digest)];
+    if content.to_string() != digest {
+        rows.push(key([digest, repository, &format!("b {digest}")]));
+    }
+    rows
+}
+
 fn insert(transaction: &WriteTransaction, table: Table, key: &str, value: &[u8]) -> Result<()> {
     transaction.open_table(table)?.insert(key, value)?;
     Ok(())
@@ -73,8 +82,9 @@ impl Records {
         let transaction = self.database.begin_write()?;
         let row = key([repository.as_str(), &digest]);
         insert(&transaction, BLOBS, &row, &encode(&record)?)?;
-        let held = holder(&content, repository.as_str(), 'b', &digest);
-        insert(&transaction, HOLDERS, &held, b"")?;
+        for held in blob_holders(&content, repository.as_str(), &digest) {
+            insert(&transaction, HOLDERS, &held, b"")?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -365,8 +375,9 @@ fn unlink(
     let record: Option<BlobRecord> = get(&transaction.open_table(BLOBS)?, &row)?;
     if let Some(record) = &record {
         remove(transaction, BLOBS, &row)?;
-        let held = holder(&record.content, repository, 'b', digest);
-        remove(transaction, HOLDERS, &held)?;
+        for held in blob_holders(&record.content, repository, digest) {
+            remove(transaction, HOLDERS, &held)?;
+        }
     }
     Ok(record)
 }

@@ -193,6 +193,20 @@ fn mounts_and_the_other_algorithm() {
         .expect(200);
     assert_eq!(got.text(), "content");
     assert_eq!(got.header("docker-content-digest"), Some(long.as_str()));
+    // By that digest as well from where it is and from anywhere, for as long as some repository has it.
+    let mount = |name: &str, query: &str| {
+        let target = format!("/v2/{name}/blobs/uploads/?mount={long}{query}");
+        registry.send("POST", &target, &[], b"").status
+    };
+    assert_eq!(mount("c/from", "&from=a/one"), 201);
+    assert_eq!(mount("c/anywhere", ""), 201);
+    let in_repository = |name: &str| format!("/v2/{name}/blobs/{long}");
+    for name in ["a/one", "c/from", "c/anywhere"] {
+        let target = in_repository(name);
+        registry.send("HEAD", &target, &[], b"").expect(200);
+        registry.send("DELETE", &target, &[], b"").expect(202);
+    }
+    assert_eq!(mount("c/nowhere", ""), 202);
     let upload = begin(&registry, "a/one");
     let target = format!("{upload}?digest=md5:9a0364b9e99bb480dd25e1f0284c8555");
     refused(
