@@ -108,6 +108,26 @@ impl Contents {
         self.documents.get(name.as_bytes()).map(Vec::as_slice)
     }
 
+    /// Puts other bytes in the place of such a document.
+    pub(crate) fn replace_document(&mut self, name: &str, bytes: Vec<u8>) {
+        self.documents.insert(name.as_bytes().to_vec(), bytes);
+    }
+
+    /// Adds content as if the archive had brought it; `holds` keeps it.
+    pub(crate) fn add(&mut self, store: &Inner, bytes: &[u8], holds: &mut Holds) -> Result<()> {
+        const OBJECT: &str = "an index for the image archive";
+        let mut writer = store.blobs.writer(OBJECT)?;
+        writer
+            .write_all(bytes)
+            .attempt(|| format!("store {OBJECT}"))?;
+        let size = writer.size();
+        let digest = writer.commit_held(None, |digest| holds.blob(store, *digest))?;
+        let path = format!("blobs/sha256/{}", digest.hex()).into_bytes();
+        self.files
+            .insert(path, Item::Stored(Stored { digest, size }));
+        Ok(())
+    }
+
     /// A file by the path that a document gives.
     pub(crate) fn file(&self, path: &str) -> Result<Stored> {
         let mut path = join(&components(path.as_bytes())?);

@@ -4,11 +4,13 @@
 //! exactly those that the file lists, and an `index.json` beside it only tells the manifests and indexes that belong
 //! to them. An archive with `index.json` alone is an OCI layout, and so is one with both of which platforms are asked for.
 //!
-//! Of an index, one image is unpacked; the others that the archive has are kept with its names, as they came.
+//! Of an index, one image is unpacked; the others that the archive has are kept with its names, as they came. A layout
+//! whose top lists several platforms under one name gets the index that it lacks ([`gather`]).
 //!
 //! All images of an archive become known in one transaction; on any failure nothing of it stays.
 
 mod docker;
+mod gather;
 mod layout;
 
 use std::cell::Cell;
@@ -79,7 +81,10 @@ impl ImageStore {
         progress: &ProgressSink,
         holds: &mut Holds,
     ) -> Result<Vec<LoadedImage>> {
-        let contents = Contents::read(&self.inner, source, holds)?;
+        let mut contents = Contents::read(&self.inner, source, holds)?;
+        if contents.document("manifest.json").is_none() {
+            gather::gather(&self.inner, &mut contents, holds)?;
+        }
         let loader = Loader {
             store: self,
             contents: &contents,

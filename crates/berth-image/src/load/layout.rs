@@ -250,7 +250,7 @@ fn lacks(layer: &Descriptor) -> String {
 }
 
 /// The name of a layout's entry. A bare tag names no repository, so it names nothing.
-fn name_of(entry: &Descriptor) -> Option<Reference> {
+pub(super) fn name_of(entry: &Descriptor) -> Option<Reference> {
     let text = entry.annotation(NAME_ANNOTATION).or_else(|| {
         entry
             .annotation(REF_ANNOTATION)

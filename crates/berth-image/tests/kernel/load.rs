@@ -138,6 +138,83 @@ fn an_archive_that_is_both_keeps_its_own_manifest() {
 }
 
 #[test]
+fn platforms_side_by_side_under_one_name_are_all_kept() {
+    let made = |architecture: &str| {
+        let mut tar = Tar::default();
+        tar.file("architecture", architecture.as_bytes());
+        Made::for_platform(&[Layer::gzip(tar.end())], architecture, json!({}))
+    };
+    let (own, other, attestation, single) =
+        (made("amd64"), made("arm64"), made("none"), made("s390x"));
+    let mut blobs = BTreeMap::new();
+    let mut entries = Vec::new();
+    for (image, architecture, name) in [
+        (&own, "amd64", Some("docker.io/library/many:1")),
+        (&other, "arm64", Some("docker.io/library/many:1")),
+        (&attestation, "unknown", None),
+        (&single, "s390x", Some("docker.io/library/single:1")),
+    ] {
+        blobs.extend(image.blobs.clone());
+        let mut entry = descriptor(media::OCI_MANIFEST, &image.manifest);
+        entry["platform"] = json!({"os": "linux", "architecture": architecture});
+        entry["annotations"] = match name {
+            Some(name) => json!({"io.containerd.image.name": name, "kept": "yes"}),
+            None => json!({
+                "vnd.docker.reference.type": "attestation-manifest",
+                "vnd.docker.reference.digest": digest_of(&other.manifest).to_string(),
+            }),
+        };
+        entries.push(entry);
+    }
+    let archive = layout(&json!({"schemaVersion": 2, "manifests": entries}), &blobs);
+    let home = || {
+        Home::with(berth_image::Settings {
+            platform: Platform::parse("linux/amd64").unwrap(),
+            ..berth_image::Settings::default()
+        })
+    };
+    let first = home();
+    first
+        .load(&archive)
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+    assert_eq!(names(&first), ["many:1", "single:1"]);
+    assert_eq!(first.store.resolve("many:1").unwrap().id, own.id());
+    let views = first.store.manifests("many:1").unwrap();
+    let digests: Vec<_> = views.iter().map(|view| view.descriptor.digest).collect();
+    assert_eq!(
+        digests,
+        [&own, &other, &attestation].map(|image| digest_of(&image.manifest))
+    );
+    assert!(views.iter().all(|view| view.available));
+    let annotations = views[0].descriptor.annotations.as_ref().unwrap();
+    assert_eq!(
+        annotations.len(),
+        1,
+        "the names are those of the whole: {annotations:?}"
+    );
+    // The index that was made is the same each time, and leaves as one that came.
+    let saved = first.store.save(&["many:1".to_owned()], &[]).unwrap();
+    let saved = saved.write_to(Vec::new()).unwrap();
+    let second = home();
+    second.load(&saved).unwrap();
+    second.load(&archive).unwrap();
+    assert_eq!(second.store.manifests("many:1").unwrap(), views);
+    let blobs = |home: &Home| home.store.blobs().list().unwrap().len();
+    assert_eq!(blobs(&first), blobs(&second));
+    // Alone, it is the other one.
+    let third = home();
+    let arm = Platform::parse("linux/arm64").unwrap();
+    let silent = berth_image::progress::silent();
+    third
+        .store
+        .load(&archive[..], std::slice::from_ref(&arm), &silent)
+        .unwrap();
+    assert_eq!(third.store.resolve("many:1").unwrap().id, other.id());
+    assert_eq!(names(&third), ["many:1"]);
+}
+
+#[test]
 fn the_platform_is_chosen_from_nested_indexes() {
     let layer = image().layers[0].clone();
     let images: Vec<Made> = ["amd64", "arm64", "s390x"]
