@@ -70,7 +70,7 @@ pub(crate) fn announce_removals(events: &Events, removals: &[Removal]) {
         let (action, id) = match removal {
             Removal::Untagged { image, .. } => ("untag", image.to_string()),
             Removal::Image(image) => ("delete", image.to_string()),
-            Removal::Layer { .. } => continue,
+            Removal::Manifest { .. } | Removal::Layer { .. } => continue,
         };
         let attributes = IndexMap::from([("name".to_owned(), id.clone())]);
         events.publish(EventKind::Image, action, id, attributes);
@@ -213,6 +213,23 @@ impl Images {
         Ok(removals)
     }
 
+    /// Removes the images for some platforms, from all names that share them.
+    ///
+    /// # Errors
+    /// When there is no such image, it is not for one of the platforms, or a container needs it.
+    pub async fn remove_platforms(
+        &self,
+        reference: &str,
+        platforms: Vec<Platform>,
+    ) -> Result<Vec<Removal>, EngineError> {
+        let (text, index) = (reference.to_owned(), self.index.clone());
+        let removals = self
+            .block(move |store| store.remove_platforms(&text, &platforms, || uses(&index)))
+            .await?;
+        announce_removals(&self.events, &removals);
+        Ok(removals)
+    }
+
     /// Removes images without a name (`dangling=false`: all) that no container holds.
     ///
     /// # Errors
@@ -253,7 +270,7 @@ impl Images {
                     match removal {
                         Removal::Layer { freed, .. } => pruned.reclaimed += freed,
                         Removal::Image(id) => pruned.removed.push(id.to_string()),
-                        Removal::Untagged { .. } => {}
+                        Removal::Untagged { .. } | Removal::Manifest { .. } => {}
                     }
                 }
                 all.extend(removals);

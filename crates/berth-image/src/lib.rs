@@ -30,6 +30,7 @@ pub mod records;
 pub mod registry;
 pub mod remote;
 pub mod remove;
+mod remove_platforms;
 pub mod repair;
 pub mod rootfs;
 pub mod save;

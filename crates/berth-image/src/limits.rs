@@ -94,6 +94,9 @@ pub const FURTHER_CONNECTION_AFTER: Duration = Duration::from_millis(500);
 /// With more than this waiting to be unpacked, the network is not what is waited for.
 pub const FURTHER_CONNECTION_BEHIND: u64 = 4 << 20;
 
+/// How often a removal looks again at names that change meanwhile.
+pub const REPLANS_MAX: u32 = 10;
+
 /// Layers that one pull downloads at a time unless the settings say otherwise, as Docker does.
 pub const DOWNLOADS_PER_PULL: usize = 3;
 /// Layers that one push sends at a time unless the settings say otherwise, as Docker does.

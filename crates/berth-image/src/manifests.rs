@@ -54,7 +54,11 @@ impl ImageStore {
             Some(name) => self.inner.records.reference(&name)?,
             None => None,
         };
-        let target = known.map_or_else(|| image.record.manifest.clone(), |known| known.target);
+        self.manifests_of(known.map_or_else(|| image.record.manifest.clone(), |known| known.target))
+    }
+
+    /// The manifests behind a descriptor, in the order of the index.
+    pub(crate) fn manifests_of(&self, target: Descriptor) -> Result<Vec<ManifestView>> {
         let mut views = Vec::new();
         let mut pending = vec![(target, 0)];
         while let Some((descriptor, depth)) = pending.pop() {

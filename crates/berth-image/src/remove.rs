@@ -41,6 +41,13 @@ pub enum Removal {
         /// Its image.
         image: ImageId,
     },
+    /// The manifest of one platform of an image is gone.
+    Manifest {
+        /// Its digest.
+        digest: berth_types::Digest,
+        /// The image that it is when unpacked.
+        image: Option<ImageId>,
+    },
     /// An image is gone.
     Image(ImageId),
     /// A layer is gone.
@@ -167,7 +174,7 @@ impl ImageStore {
     }
 
     /// What keeps an image from being removed.
-    fn conflict(
+    pub(crate) fn conflict(
         &self,
         id: &ImageId,
         force: bool,

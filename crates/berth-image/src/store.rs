@@ -265,6 +265,21 @@ impl ImageStore {
     /// Makes images known whose content and layers are in place, all or none; when that is on disk, see
     /// [`crate::settle`]. The caller's holds must still live.
     pub(crate) fn commit(&self, images: Vec<NewImage>) -> Result<()> {
+        let mut changes = self.changes_of(images)?;
+        self.settle_first(&mut changes)?;
+        {
+            let _gate = self.inner.gate();
+            self.inner.records.apply(&changes)?;
+            for image in &changes.images {
+                self.inner.uses.forget(&image.id());
+            }
+        }
+        self.inner.settling.later(&self.inner, changes.unsettled);
+        Ok(())
+    }
+
+    /// What makes images known whose content and layers are in place.
+    pub(crate) fn changes_of(&self, images: Vec<NewImage>) -> Result<Changes> {
         let mut changes = Changes::default();
         let now: Timestamp = std::time::SystemTime::now().into();
         for image in images {
@@ -328,6 +343,11 @@ impl ImageStore {
             }
             changes.images.push(record);
         }
+        Ok(changes)
+    }
+
+    /// Writes what images are made of to disk where that is soon done; notes the others.
+    pub(crate) fn settle_first(&self, changes: &mut Changes) -> Result<()> {
         // The answer waits for the disk only where that is soon done.
         let fresh: u64 = {
             let marks = self.inner.records.marks();
@@ -344,14 +364,6 @@ impl ImageStore {
         } else {
             changes.unsettled = changes.images.iter().map(ImageRecord::id).collect();
         }
-        {
-            let _gate = self.inner.gate();
-            self.inner.records.apply(&changes)?;
-            for image in &changes.images {
-                self.inner.uses.forget(&image.id());
-            }
-        }
-        self.inner.settling.later(&self.inner, changes.unsettled);
         Ok(())
     }
 

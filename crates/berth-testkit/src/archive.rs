@@ -98,6 +98,8 @@ pub struct Image {
     pub config: Value,
     /// Uncompressed layers, lowest first.
     pub layers: Vec<Vec<u8>>,
+    /// What it is for, as images name it.
+    pub architecture: String,
 }
 
 impl Image {
@@ -108,6 +110,7 @@ impl Image {
             name: name.to_owned(),
             config: json!({"Cmd": command, "Env": [path]}),
             layers,
+            architecture: architecture().to_owned(),
         }
     }
 
@@ -120,7 +123,7 @@ impl Image {
             .map(|_| json!({"created": "2024-01-01T00:00:00Z", "created_by": "cargo xtask test-images"}))
             .collect();
         let document = json!({
-            "architecture": architecture(),
+            "architecture": self.architecture,
             "os": "linux",
             "created": "2024-01-01T00:00:00Z",
             "config": self.config,

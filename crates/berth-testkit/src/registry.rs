@@ -169,6 +169,31 @@ impl Registry {
         )
     }
 
+    /// Uploads images behind an index with one entry for each, all under the name of the first.
+    pub fn push_platforms(&self, images: &[Image]) -> Result<()> {
+        let (name, tag) = split(images.first().map_or("", |image| &image.name));
+        let mut entries = Vec::new();
+        for image in images {
+            let (manifest, blobs) = image.manifest(Dialect::Oci)?;
+            for blob in &blobs {
+                self.push_blob(&name, blob)?;
+            }
+            let identity = digest(&manifest);
+            self.push_manifest(&name, &identity, Dialect::Oci.manifest(), &manifest)?;
+            entries.push(json!({
+                "mediaType": Dialect::Oci.manifest(),
+                "digest": identity,
+                "size": manifest.len(),
+                "platform": {"os": "linux", "architecture": image.architecture},
+            }));
+        }
+        let index = json!({
+            "schemaVersion": 2, "mediaType": Dialect::Oci.index(), "manifests": entries,
+        });
+        let index = index.to_string();
+        self.push_manifest(&name, &tag, Dialect::Oci.index(), index.as_bytes())
+    }
+
     /// Uploads one blob.
     pub fn push_blob(&self, name: &str, blob: &[u8]) -> Result<()> {
         let target = format!("/v2/{name}/blobs/uploads/");

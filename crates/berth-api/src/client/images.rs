@@ -29,12 +29,14 @@ pub struct ImageListOptions {
 }
 
 /// How an image is removed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ImageRemoveOptions {
     /// Even if containers that do not run use it.
     pub force: bool,
     /// Keep its untagged parents.
     pub no_prune: bool,
+    /// Only the images for these platforms; everything if none is given.
+    pub platforms: Vec<Platform>,
 }
 
 /// What is pulled.
@@ -154,6 +156,9 @@ impl Client {
         query
             .add_flag("force", options.force)
             .add_flag("noprune", options.no_prune);
+        for platform in &options.platforms {
+            query.add("platforms", platform_text(platform));
+        }
         self.json(Call::delete(path(name, ""), &query)).await
     }
 

@@ -5,6 +5,7 @@ use berth_api::ImageRemoveOptions;
 use super::{Arity, Spec};
 use crate::failure::Failure;
 use crate::flags::{Flag, Operands, Parsed};
+use crate::options::platform;
 use crate::session::{self, Session};
 
 pub(crate) const SPEC: Spec = Spec {
@@ -30,14 +31,12 @@ pub(crate) const SPEC: Spec = Spec {
 };
 
 fn run(session: &Session, parsed: &Parsed) -> Result<(), Failure> {
-    if parsed.given("platform") {
-        return Err(Failure::new(
-            "remove one platform of an image: images with several platforms are not available in this version",
-        ));
-    }
+    let platforms =
+        platform::all(parsed).map_err(|reason| format!("invalid platform: {reason}"))?;
     let options = ImageRemoveOptions {
         force: parsed.switch("force"),
         no_prune: parsed.switch("no-prune"),
+        platforms,
     };
     session.block_on(async {
         let client = session.client()?;

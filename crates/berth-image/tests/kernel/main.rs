@@ -19,6 +19,7 @@ mod many;
 mod pull;
 mod registry;
 mod remove;
+mod remove_platforms;
 mod resume;
 mod rootfs;
 mod settle;

@@ -17,6 +17,7 @@ fn lines(removed: &[Removal]) -> Vec<String> {
         .iter()
         .map(|removal| match removal {
             Removal::Untagged { name, .. } => format!("Untagged: {name}"),
+            Removal::Manifest { digest, .. } => format!("Deleted: manifest {}", digest.short()),
             Removal::Image(id) => format!("Deleted: image {}", id.short()),
             Removal::Layer { .. } => "Deleted: layer".to_owned(),
         })

@@ -228,7 +228,9 @@ pub(crate) fn removal(removal: Removal) -> ImageDeleteResponseItem {
             untagged: name,
             ..ImageDeleteResponseItem::default()
         },
-        Removal::Image(digest) | Removal::Layer { chain: digest, .. } => ImageDeleteResponseItem {
+        Removal::Image(digest)
+        | Removal::Manifest { digest, .. }
+        | Removal::Layer { chain: digest, .. } => ImageDeleteResponseItem {
             deleted: digest.to_string(),
             ..ImageDeleteResponseItem::default()
         },

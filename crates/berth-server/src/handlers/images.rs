@@ -106,7 +106,11 @@ pub(super) fn platforms(request: &Request, since: u32) -> Result<Vec<Platform>, 
     if !request.version.at_least(since) {
         return Ok(Vec::new());
     }
-    let given = request.query.all("platform");
+    all_platforms(request, "platform")
+}
+
+fn all_platforms(request: &Request, parameter: &str) -> Result<Vec<Platform>, Failure> {
+    let given = request.query.all(parameter);
     given.filter(|text| !text.is_empty()).map(parse).collect()
 }
 
@@ -231,16 +235,25 @@ pub(crate) async fn remove(engine: Arc<Engine>, request: Request) -> Answer {
     if request.name.trim().is_empty() {
         return Err(Failure::bad_request("image name cannot be blank"));
     }
-    if request.version.at_least(50) && request.query.all("platforms").next().is_some() {
-        return Err(Failure::not_implemented(
-            "not offered by this version of Berth: removing single platforms of an image",
-        ));
-    }
     let options = RemoveRequest {
         force: request.flag("force"),
         no_prune: request.flag("noprune"),
     };
-    let removed = engine.images.remove(&request.name, options).await?;
+    let platforms = match request.version.at_least(50) {
+        true => all_platforms(&request, "platforms")?,
+        false => Vec::new(),
+    };
+    if !platforms.is_empty() && !options.force {
+        // Docker's words.
+        return Err(Failure::bad_request(
+            "Content will be removed from all images referencing this variant. Use --force to force delete.",
+        ));
+    }
+    let images = &engine.images;
+    let removed = match platforms.is_empty() {
+        true => images.remove(&request.name, options).await?,
+        false => images.remove_platforms(&request.name, platforms).await?,
+    };
     let items: Vec<ImageDeleteResponseItem> =
         removed.into_iter().map(convert::images::removal).collect();
     Ok(Reply::json(StatusCode::OK, &items))

@@ -11,6 +11,7 @@ mod idle;
 mod isolation;
 mod lies;
 mod networks;
+mod platforms;
 mod proxies;
 mod pull;
 mod push;

@@ -4,6 +4,7 @@ mod deaths;
 mod files;
 mod kill_daemon;
 mod load;
+mod platforms;
 mod prune;
 mod push;
 mod store;
