@@ -37,6 +37,8 @@ struct Progress {
     ended: bool,
     /// The reader wants no more, and nobody needs the rest.
     given_up: bool,
+    /// Everything has come, and it is what was asked for.
+    verified: bool,
 }
 
 #[derive(Default)]
@@ -70,7 +72,7 @@ pub(super) struct Arriving {
     shared: Arc<Shared>,
 }
 
-/// How far the reading end is behind, for whoever decides about more connections.
+/// How far the reading end is behind, for whoever decides about more connections or tells people.
 #[derive(Clone)]
 pub(super) struct Behind(Arc<Shared>);
 
@@ -78,6 +80,15 @@ impl Behind {
     pub(super) fn bytes(&self) -> u64 {
         let progress = self.0.lock();
         progress.hashed - progress.read
+    }
+
+    /// Notes that everything has come and is what was asked for: what is left is to unpack it.
+    pub(super) fn verified(&self) {
+        self.0.lock().verified = true;
+    }
+
+    pub(super) fn is_verified(&self) -> bool {
+        self.0.lock().verified
     }
 
     /// Tells the writing end that the rest is not needed.

@@ -204,8 +204,23 @@ impl ImageStore {
     ) -> (bool, Result<Staged>) {
         let inner = self.inner.clone();
         let object = format!("layer {}", layer.descriptor.digest.short());
+        let (id, total) = (layer.descriptor.digest.short(), layer.descriptor.size);
+        let telling = progress.clone();
         let unpack = move |arriving: Arriving, behind: Behind| {
-            let unpacked = inner.layers.unpack(arriving, &object);
+            let reader = Reported {
+                inner: arriving,
+                pace: Pace::new(),
+                current: 0,
+                total,
+                // Until then how much has come is what people wait for.
+                report: |current, total| {
+                    if behind.is_verified() {
+                        let id = id.clone();
+                        telling(Progress::Extracting { id, current, total });
+                    }
+                },
+            };
+            let unpacked = inner.layers.unpack(reader, &object);
             // Content that is wrong is told by its digest, so the rest is waited for; a disk that is full is not.
             if unpacked.as_ref().is_err_and(is_own) {
                 behind.give_up();
@@ -226,12 +241,10 @@ impl ImageStore {
             Err(error) => Err(error),
         };
         if staged.is_ok() {
-            let (id, size) = (fetch.id(), layer.descriptor.size);
-            progress(Progress::DownloadComplete { id: id.clone() });
             progress(Progress::Extracting {
-                id,
-                current: size,
-                total: size,
+                id: fetch.id(),
+                current: total,
+                total,
             });
         }
         (again, staged)
@@ -284,7 +297,7 @@ impl ImageStore {
         let (intake, arriving, behind) = arrival(partial, size, &object);
         let (sender, receiver) = mpsc::channel(limits::DOWNLOAD_QUEUE);
         let intake = tokio::task::spawn_blocking(move || intake.run(receiver));
-        let watched = behind.clone();
+        let (watched, verified) = (behind.clone(), behind.clone());
         let worker =
             unpack.map(|unpack| tokio::task::spawn_blocking(move || unpack(arriving, watched)));
         let downloaded = Download::new(fetch, have, &sender, behind).run().await;
@@ -293,6 +306,10 @@ impl ImageStore {
         }
         drop(sender);
         let stored = flatten(intake.await, "store a layer");
+        if worker.is_some() && matches!(&stored, Ok((_, Some(actual))) if *actual == digest) {
+            (fetch.progress)(Progress::DownloadComplete { id: fetch.id() });
+            verified.verified();
+        }
         let unpacked = match worker {
             Some(worker) => flatten(worker.await, "unpack a layer").map(Some),
             None => Ok(None),

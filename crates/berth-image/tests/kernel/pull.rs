@@ -74,6 +74,45 @@ pub(crate) fn refused(home: &Home, name: &str) -> ImageError {
 }
 
 #[test]
+fn what_is_left_to_unpack_is_told_after_all_has_come() {
+    let registry = Distribution::start();
+    // Little to fetch, much to write: the network is done long before the disk.
+    let content = b"berth ".repeat(4 << 20);
+    let mut tar = Tar::default();
+    for number in 0..10 {
+        tar.file(&format!("f{number}"), &content);
+    }
+    let image = Made::new(&[Layer::gzip(tar.end())]);
+    registry.push(&image, "team/slow:1", "oci", "gzip");
+    let name = format!("{}/team/slow:1", registry.address);
+    let (_, seen) = pull(&Home::new(), request(&name))
+        .map_err(|error| panic!("{}", chain(&error)))
+        .unwrap();
+    let complete = seen
+        .iter()
+        .position(|progress| matches!(progress, Progress::DownloadComplete { .. }));
+    let (before, after) = seen.split_at(complete.expect("it came"));
+    let unpacked = |told: &[Progress]| -> Vec<(u64, u64)> {
+        told.iter()
+            .filter_map(|progress| match progress {
+                Progress::Extracting { current, total, .. } => Some((*current, *total)),
+                _ => None,
+            })
+            .collect()
+    };
+    assert_eq!(unpacked(before), []);
+    let steps = unpacked(after);
+    assert!(steps.is_sorted(), "{steps:?}");
+    assert!(steps[0].0 < steps[0].1, "{steps:?}");
+    assert!(
+        steps
+            .last()
+            .is_some_and(|(current, total)| current == total),
+        "{steps:?}"
+    );
+}
+
+#[test]
 fn images_come_from_a_real_registry_in_every_format() {
     let registry = Distribution::start();
     // Docker's own format has no zstd.
