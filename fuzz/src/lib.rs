@@ -18,7 +18,7 @@ const UNPACKED: u64 = 16 << 20;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its directory in the corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("reference", reference),
     ("words", words),
     ("manifest", manifest),
@@ -31,6 +31,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("frames", frames),
     ("header", header),
     ("dns", dns),
+    ("packages", packages),
 ];
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -216,4 +217,9 @@ pub fn header(bytes: &[u8]) {
 /// A query of a container and an answer of a server to it.
 pub fn dns(bytes: &[u8]) {
     berth_net::fuzzing::packets(bytes);
+}
+
+/// Databases of packages in an image.
+pub fn packages(bytes: &[u8]) {
+    fuzzing::packages(bytes);
 }

@@ -42,6 +42,10 @@ const TEST: &[Need] = &[
     ("virtualenv", &["virtualenv"]),
     ("mkfs.ext4", &["e2fsprogs"]),
     ("losetup", &["mount"]),
+    ("rpmbuild", &["rpm"]),
+    ("sqlite3", &["sqlite3"]),
+    ("db_load", &["db-util"]),
+    ("pacman", &["pacman-package-manager"]),
 ];
 
 const BENCH: &[Need] = &[

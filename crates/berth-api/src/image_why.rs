@@ -20,7 +20,7 @@ wire! {
         /// Files with set-id bits or capabilities, by path.
         privileged: Vec<WhyPrivileged> = "Privileged";
         packages: Vec<WhyPackage> = "Packages";
-        /// Package databases that are there and cannot be read.
+        /// Package databases that are there and are not read, or not wholly; each its path, a colon and the reason.
         unread: Vec<String> = "UnreadDatabases";
     }
 
@@ -72,10 +72,12 @@ wire! {
 
     /// An installed package.
     pub struct WhyPackage {
-        /// `dpkg`, `apk` or `python`.
+        /// `dpkg`, `apk`, `rpm`, `pacman` or `python`.
         manager: String = "Manager";
         name: String = "Name";
         version: String = "Version";
+        /// In its manager's words.
+        architecture: String = "Architecture" omitempty;
         /// Bytes it says it takes.
         size: u64 = "Size" omitempty;
     }

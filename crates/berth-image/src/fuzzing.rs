@@ -2,11 +2,14 @@
 //!
 //! Compiled only with the feature `fuzzing`, for the crate `berth-fuzz`.
 
-use std::io::{BufReader, Read};
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use crate::archive::{ArchiveReader, Kind};
 use crate::layers::unpack;
+use crate::why::packages::{self, Package};
+use crate::why::rpm::{self, Form};
 use crate::{limits, stream};
 
 /// Entries that one input may have; more shows nothing new.
@@ -90,4 +93,65 @@ pub fn answer(text: &str) {
 /// Reads the answer of a token server.
 pub fn token(bytes: &[u8]) {
     crate::registry::fuzz_token(bytes);
+}
+
+/// Reads a database of packages. The first byte chooses its form; of an SQLite database with a log, the four bytes
+/// behind it say how long the database is.
+///
+/// # Panics
+/// When a package comes out that must not be shown, or more of them than fit into the bytes.
+pub fn packages(bytes: &[u8]) {
+    let Some((form, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let found = match form % 8 {
+        0 => text(packages::dpkg, bytes),
+        1 => text(packages::apk, bytes),
+        2 => text(packages::python, bytes),
+        3 => text(packages::pacman, bytes),
+        4 => database(Form::Ndb, bytes, None),
+        5 => database(Form::Berkeley, bytes, None),
+        6 => database(Form::Sqlite, bytes, None),
+        _ => {
+            let Some((length, bytes)) = bytes.split_first_chunk() else {
+                return;
+            };
+            let length = (u32::from_be_bytes(*length) as usize).min(bytes.len());
+            let (bytes, log) = bytes.split_at(length);
+            database(Form::Sqlite, bytes, Some(log))
+        }
+    };
+    assert!(found.len() <= bytes.len() / 2);
+    for package in found {
+        for word in [package.name, package.version, package.architecture] {
+            assert!(word.chars().count() <= 128);
+            assert!(!word.chars().any(char::is_control));
+        }
+    }
+}
+
+fn text(read: fn(&[u8], &mut Vec<Package>), bytes: &[u8]) -> Vec<Package> {
+    let mut found = Vec::new();
+    read(bytes, &mut found);
+    found
+}
+
+fn database(form: Form, bytes: &[u8], log: Option<&[u8]>) -> Vec<Package> {
+    let file = |bytes: &[u8]| -> std::io::Result<File> {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::memfd_create("database", flags)?);
+        file.write_all(bytes)?;
+        Ok(file)
+    };
+    let log = log.map(file).transpose();
+    let (Ok(file), Ok(log)) = (file(bytes), log) else {
+        return Vec::new();
+    };
+    match rpm::list(form, &file, log.as_ref()) {
+        Ok(listed) => listed.packages,
+        Err(damage) => {
+            drop(damage.to_string());
+            Vec::new()
+        }
+    }
 }

@@ -170,6 +170,10 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 pub const WHY_LARGEST: usize = 20;
 /// Largest package database that is read, in bytes.
 pub const WHY_DATABASE_BYTES: u64 = 64 << 20;
+/// Largest database of rpm that is read, in bytes; it is read page by page.
+pub const WHY_RPM_BYTES: u64 = 512 << 20;
+/// Largest header of a package in a database of rpm, in bytes.
+pub const WHY_HEADER_BYTES: u64 = 32 << 20;
 /// Largest description of one package that is read, in bytes.
 pub const WHY_METADATA_BYTES: u64 = 1 << 20;
 /// Most packages that are listed.

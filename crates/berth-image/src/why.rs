@@ -2,10 +2,11 @@
 //! layers hide, files that run with other rights than their caller's, packages.
 //!
 //! Owns: reading it out of the unpacked layers. Nothing is mounted or executed; names, numbers and package lists
-//! are the image's and hostile, so each is bounded ([`limits`]) and package lists that make no sense are
-//! skipped line by line.
+//! are the image's and hostile, so each is bounded ([`limits`]), package lists of text that make no sense are
+//! skipped line by line, and databases that make none are refused with the reason.
 
-mod packages;
+pub(crate) mod packages;
+pub(crate) mod rpm;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -48,7 +49,7 @@ pub struct Why {
     pub privileged: Vec<Privileged>,
     /// Installed packages, by manager and name.
     pub packages: Vec<Package>,
-    /// Package databases that are there and cannot be read.
+    /// Package databases that are there and are not read, or not wholly; each its path and the reason.
     pub unread: Vec<String>,
 }
 

@@ -176,10 +176,11 @@ fn render(why: &ImageWhy, whole: bool) -> String {
             line(text);
         }
     }
-    for database in &why.unread {
-        line(format!(
-            "\n{database} is a package database that cannot be read"
-        ));
+    if !why.unread.is_empty() {
+        line("\nPACKAGE DATA NOT READ".to_owned());
+        for database in &why.unread {
+            line(database.clone());
+        }
     }
     out
 }

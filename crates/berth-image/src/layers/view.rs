@@ -169,11 +169,11 @@ impl Merged {
         Ok(Some((node, path)))
     }
 
-    /// The content of a regular file of at most `limit` bytes; `None` when there is no such file.
+    /// Opens a regular file, and gives its path with all links resolved; `None` when there is no such file.
     ///
     /// A pipe, a device or a directory in its place counts as no such file.
-    pub(crate) fn read(&self, path: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
-        let Some((Node::Entry { base, name, kind }, _)) = self.resolve(path, true)? else {
+    pub(crate) fn open(&self, path: &[u8]) -> Result<Option<(File, Vec<u8>)>> {
+        let Some((Node::Entry { base, name, kind }, place)) = self.resolve(path, true)? else {
             return Ok(None);
         };
         if kind != Found::Other {
@@ -200,9 +200,14 @@ impl Merged {
         let metadata = file
             .metadata()
             .attempt(|| format!("look at {}", printable(path)))?;
-        if !metadata.is_file() {
+        Ok(metadata.is_file().then_some((file, place)))
+    }
+
+    /// The content of a regular file of at most `limit` bytes; `None` when there is no such file.
+    pub(crate) fn read(&self, path: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some((file, _)) = self.open(path)? else {
             return Ok(None);
-        }
+        };
         let mut content = Vec::new();
         file.take(limit + 1)
             .read_to_end(&mut content)

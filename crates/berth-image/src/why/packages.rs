@@ -1,56 +1,67 @@
-//! Installed packages, as the databases in an image list them: dpkg, apk, Python.
+//! Installed packages, as the databases in an image list them: dpkg, apk, rpm, pacman, Python.
+//!
+//! Owns: where the databases are, and the formats that are text.
 
-use crate::error::Result;
+use super::rpm;
+use crate::archive::printable;
+use crate::error::{ImageError, Result};
 use crate::layers::view::{Merged, Node};
 use crate::limits;
 
 /// An installed package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Package {
-    /// `dpkg`, `apk` or `python`.
+    /// `dpkg`, `apk`, `rpm`, `pacman` or `python`.
     pub manager: &'static str,
     /// Its name.
     pub name: String,
     /// Its version.
     pub version: String,
+    /// What it is built for, in its manager's words; empty when it does not say.
+    pub architecture: String,
     /// Bytes it says it takes; zero when it does not.
     pub size: u64,
 }
 
-/// Databases of formats that are not read, by where they are.
-const UNREAD: [&str; 4] = [
-    "var/lib/rpm/rpmdb.sqlite",
-    "usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "var/lib/rpm/Packages",
-    "var/lib/pacman/local",
-];
-
-/// The packages of an image, and the databases that are there and cannot be read.
+/// The packages of an image, and the databases that are there and are not read, or not wholly; each its path
+/// and the reason.
 pub(super) fn installed<'a>(
     view: &Merged,
     paths: impl Iterator<Item = &'a Vec<u8>>,
 ) -> Result<(Vec<Package>, Vec<String>)> {
     let mut packages = Vec::new();
-    let read = |path: &[u8]| match view.read(path, limits::WHY_DATABASE_BYTES) {
-        // Larger than any real one: then it is none.
-        Err(crate::error::ImageError::Limit { .. }) => Ok(None),
+    let mut unread = Vec::new();
+    let mut read = |path: &[u8], limit| match view.read(path, limit) {
+        // Larger than any real one.
+        Err(ImageError::Limit { limit, .. }) => {
+            if unread.len() < limits::WHY_LARGEST {
+                unread.push(format!(
+                    "/{}: it is larger than {limit} bytes",
+                    printable(path)
+                ));
+            }
+            Ok(None)
+        }
         other => other,
     };
-    if let Some(text) = read(b"var/lib/dpkg/status")? {
+    if let Some(text) = read(b"var/lib/dpkg/status", limits::WHY_DATABASE_BYTES)? {
         dpkg(&text, &mut packages);
     }
-    if let Some((Node::Directory(directory), _)) = view.resolve(b"var/lib/dpkg/status.d", true)? {
-        for name in directory.names()?.iter().take(limits::WHY_PACKAGES_MAX) {
-            if !name.ends_with(b".md5sums")
-                && let Some(text) = directory.read(name, limits::WHY_METADATA_BYTES)?
-            {
-                dpkg(&text, &mut packages);
-            }
+    for path in files_in(view, "var/lib/dpkg/status.d", "")? {
+        if !path.ends_with(b".md5sums")
+            && let Some(text) = read(&path, limits::WHY_METADATA_BYTES)?
+        {
+            dpkg(&text, &mut packages);
         }
     }
     for path in [&b"lib/apk/db/installed"[..], b"usr/lib/apk/db/installed"] {
-        if let Some(text) = read(path)? {
+        if let Some(text) = read(path, limits::WHY_DATABASE_BYTES)? {
             apk(&text, &mut packages);
+        }
+    }
+    for path in files_in(view, "var/lib/pacman/local", "/desc")? {
+        if let Some(text) = read(&path, limits::WHY_METADATA_BYTES)? {
+            pacman(&text, &mut packages);
         }
     }
     for path in paths {
@@ -63,16 +74,23 @@ pub(super) fn installed<'a>(
             python(&text, &mut packages);
         }
     }
+    rpm::installed(view, &mut packages, &mut unread)?;
     packages.sort();
     packages.dedup();
     packages.truncate(limits::WHY_PACKAGES_MAX);
-    let mut unread = Vec::new();
-    for path in UNREAD {
-        if view.resolve(path.as_bytes(), true)?.is_some() {
-            unread.push(format!("/{path}"));
-        }
-    }
     Ok((packages, unread))
+}
+
+/// Paths of what is in a directory, with `end` behind each.
+fn files_in(view: &Merged, directory: &str, end: &str) -> Result<Vec<Vec<u8>>> {
+    let Some((Node::Directory(found), _)) = view.resolve(directory.as_bytes(), true)? else {
+        return Ok(Vec::new());
+    };
+    let names = found.names()?;
+    let names = names.iter().take(limits::WHY_PACKAGES_MAX);
+    Ok(names
+        .map(|name| [directory.as_bytes(), b"/", name, end.as_bytes()].concat())
+        .collect())
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &str> {
@@ -82,7 +100,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 /// A name or version short enough to show.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.trim()
         .chars()
         .filter(|c| !c.is_control())
@@ -91,7 +109,7 @@ fn short(text: &str) -> String {
 }
 
 /// Paragraphs of `Field: value` (dpkg(1), deb-control(5)); only packages that are installed.
-fn dpkg(text: &[u8], packages: &mut Vec<Package>) {
+pub(crate) fn dpkg(text: &[u8], packages: &mut Vec<Package>) {
     let mut package = blank("dpkg");
     let mut installed = true;
     for line in lines(text).chain([""]) {
@@ -103,6 +121,7 @@ fn dpkg(text: &[u8], packages: &mut Vec<Package>) {
         match line.split_once(':') {
             Some(("Package", value)) => package.name = short(value),
             Some(("Version", value)) => package.version = short(value),
+            Some(("Architecture", value)) => package.architecture = short(value),
             Some(("Installed-Size", value)) => {
                 package.size = value
                     .trim()
@@ -117,21 +136,42 @@ fn dpkg(text: &[u8], packages: &mut Vec<Package>) {
 }
 
 /// Paragraphs of `X:value` (apk's installed database).
-fn apk(text: &[u8], packages: &mut Vec<Package>) {
+pub(crate) fn apk(text: &[u8], packages: &mut Vec<Package>) {
     let mut package = blank("apk");
     for line in lines(text).chain([""]) {
         match line.split_once(':') {
             None if line.is_empty() => push(packages, &mut package, true),
             Some(("P", value)) => package.name = short(value),
             Some(("V", value)) => package.version = short(value),
+            Some(("A", value)) => package.architecture = short(value),
             Some(("I", value)) => package.size = value.trim().parse().unwrap_or(0),
             _ => {}
         }
     }
 }
 
+/// Fields of a name in percent signs on one line and the value on the next (pacman's local database).
+pub(crate) fn pacman(text: &[u8], packages: &mut Vec<Package>) {
+    let mut package = blank("pacman");
+    let mut field = "";
+    for line in lines(text) {
+        match field {
+            "%NAME%" => package.name = short(line),
+            "%VERSION%" => package.version = short(line),
+            "%ARCH%" => package.architecture = short(line),
+            "%SIZE%" => package.size = line.trim().parse().unwrap_or(0),
+            _ => {
+                field = line;
+                continue;
+            }
+        }
+        field = "";
+    }
+    push(packages, &mut package, true);
+}
+
 /// The head of a METADATA file (Python packaging, "Core metadata specifications").
-fn python(text: &[u8], packages: &mut Vec<Package>) {
+pub(crate) fn python(text: &[u8], packages: &mut Vec<Package>) {
     let mut package = blank("python");
     for line in lines(text).take_while(|line| !line.is_empty()) {
         match line.split_once(':') {
@@ -148,6 +188,7 @@ fn blank(manager: &'static str) -> Package {
         manager,
         name: String::new(),
         version: String::new(),
+        architecture: String::new(),
         size: 0,
     }
 }
@@ -166,7 +207,16 @@ mod tests {
     fn told(packages: &[Package]) -> Vec<String> {
         packages
             .iter()
-            .map(|p| format!("{} {} {} {}", p.manager, p.name, p.version, p.size))
+            .map(|p| {
+                let Package {
+                    manager,
+                    name,
+                    version,
+                    architecture,
+                    size,
+                } = p;
+                format!("{manager} {name} {version} {architecture} {size}")
+            })
             .collect()
     }
 
@@ -174,12 +224,16 @@ mod tests {
     fn each_database_is_read() {
         let mut found = Vec::new();
         dpkg(
-            b"Package: a\nStatus: install ok installed\nInstalled-Size: 2\nVersion: 1.0-1\nDescription: x\n more\n\n\
+            b"Package: a\nStatus: install ok installed\nInstalled-Size: 2\nVersion: 1.0-1\nArchitecture: amd64\nDescription: x\n more\n\n\
               Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nPackage: b\nVersion: 2\n",
             &mut found,
         );
         apk(
-            b"C:Q1x=\nP:musl\nV:1.2.4-r1\nI:622592\n\nP:zlib\nV:1\n",
+            b"C:Q1x=\nP:musl\nV:1.2.4-r1\nA:x86_64\nI:622592\n\nP:zlib\nV:1\n",
+            &mut found,
+        );
+        pacman(
+            b"%NAME%\nzlib\n\n%VERSION%\n1:1.3-2\n\n%DESC%\n%SIZE%\n\n%ARCH%\nx86_64\n\n%SIZE%\n340000\n\n",
             &mut found,
         );
         python(
@@ -189,11 +243,12 @@ mod tests {
         assert_eq!(
             told(&found),
             [
-                "dpkg a 1.0-1 2048",
-                "dpkg b 2 0",
-                "apk musl 1.2.4-r1 622592",
-                "apk zlib 1 0",
-                "python six 1.16 0",
+                "dpkg a 1.0-1 amd64 2048",
+                "dpkg b 2  0",
+                "apk musl 1.2.4-r1 x86_64 622592",
+                "apk zlib 1  0",
+                "pacman zlib 1:1.3-2 x86_64 340000",
+                "python six 1.16  0",
             ]
         );
     }
@@ -207,7 +262,7 @@ mod tests {
             &mut found,
         );
         apk(b"\n\n\nP\n", &mut found);
-        assert_eq!(told(&found), ["dpkg [31mred  0"]);
+        assert_eq!(told(&found), ["dpkg [31mred   0"]);
         dpkg(
             "Package: x\n\n"
                 .repeat(limits::WHY_PACKAGES_MAX + 10)

@@ -1,5 +1,5 @@
 //! Tests on the real kernel and against real registries: they need root, overlayfs and the packages
-//! docker-registry, umoci, skopeo, podman, buildah, xz-utils and bzip2.
+//! docker-registry, umoci, skopeo, podman, buildah, xz-utils, bzip2, rpm, sqlite3, db-util and pacman-package-manager.
 
 // A test states its expectations by unwrapping, and tells what a skip or a count means by printing.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
@@ -16,6 +16,7 @@ mod hostile;
 mod interop;
 mod load;
 mod many;
+mod packages;
 mod pull;
 mod registry;
 mod remove;

@@ -68,6 +68,7 @@ pub(crate) fn why(why: Why) -> ImageWhy {
                 manager: package.manager.to_owned(),
                 name: package.name,
                 version: package.version,
+                architecture: package.architecture,
                 size: package.size,
             })
             .collect(),

@@ -21,3 +21,4 @@ mod store;
 mod survival;
 mod travels;
 mod volumes;
+mod why;
