@@ -52,7 +52,7 @@ impl Reference {
     /// # Errors
     /// When the text is not a reference.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
-        if text.len() == 64 && crate::id::is_id_prefix(text) {
+        if looks_like_id(text) {
             return Err(ReferenceError::LooksLikeId(text.to_owned()));
         }
         let (rest, digest) = match text.split_once('@') {
@@ -178,7 +178,8 @@ impl Reference {
         }
         repository
             .strip_prefix("library/")
-            .filter(|rest| !rest.contains('/'))
+            // Nor is what is left an image's id.
+            .filter(|rest| !rest.contains('/') && !looks_like_id(rest))
             .unwrap_or(repository)
             .to_owned()
     }
@@ -227,6 +228,11 @@ impl std::str::FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         Self::parse(text)
     }
+}
+
+/// Whether a name alone would be taken for an image id.
+fn looks_like_id(name: &str) -> bool {
+    name.len() == 64 && crate::id::is_id_prefix(name)
 }
 
 /// The first component is a registry when it could not be one of a repository: it has a dot, a port
@@ -350,6 +356,11 @@ mod tests {
                 "[::1]:5000/app:latest",
             ),
             ("Ghcr/app", "Ghcr/app:latest", "Ghcr/app:latest"),
+            (
+                &format!("library/{hex}"),
+                &format!("docker.io/library/{hex}:latest"),
+                &format!("library/{hex}:latest"),
+            ),
             (
                 &format!("a@sha256:{hex}"),
                 &format!("docker.io/library/a@sha256:{hex}"),
