@@ -555,7 +555,7 @@ fn suits(found: &VolumeRecord, asked: &VolumeRecord) -> Result<(), EngineError> 
         let shown: Vec<String> = found
             .options
             .iter()
-            .map(|(key, value)| format!("{key}={value}"))
+            .map(|(key, value)| format!("{key}={}", remote::shown(value)))
             .collect();
         let has = match shown.as_slice() {
             [] => "without options".to_owned(),
