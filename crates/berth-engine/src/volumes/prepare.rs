@@ -209,9 +209,10 @@ impl Shared {
         wanted: &Wanted,
         content: &mut ImageContent<'_>,
     ) -> Result<(), EngineError> {
-        // What is put into memory now would be gone before the container starts.
+        // What is put into memory now would be gone before the container starts, and where nothing can be written
+        // nothing is copied.
         let kind = record.options.get("type").map_or("", String::as_str);
-        if matches!(kind, "tmpfs" | "ramfs") {
+        if matches!(kind, "tmpfs" | "ramfs") || record.is_read_only_by_option() {
             return Ok(());
         }
         // What has to be mounted for that is mounted only where there is something to copy.

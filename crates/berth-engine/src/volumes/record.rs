@@ -61,9 +61,39 @@ impl VolumeRecord {
         }
     }
 
+    /// Whether its options say that it can only be read.
+    #[must_use]
+    pub fn is_read_only_by_option(&self) -> bool {
+        let options = self.options.get("o").map_or("", String::as_str);
+        let mut words = options.split(',').rev();
+        words.find(|word| matches!(*word, "ro" | "rw")) == Some("ro")
+    }
+
     /// Whether nobody gave it a name.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         self.labels.contains_key(ANONYMOUS_LABEL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_says_whether_it_is_read_only() {
+        let mut record = VolumeRecord::new("v".to_owned(), crate::clock::now());
+        assert!(!record.is_read_only_by_option());
+        for (options, read_only) in [
+            ("ro", true),
+            ("addr=x,ro,soft", true),
+            ("ro,rw", false),
+            ("rw,ro", true),
+            ("root=ro", false),
+            ("", false),
+        ] {
+            record.options.insert("o".to_owned(), options.to_owned());
+            assert_eq!(record.is_read_only_by_option(), read_only, "{options:?}");
+        }
     }
 }
