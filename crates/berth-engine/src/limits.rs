@@ -118,3 +118,6 @@ pub const VOLUMES_MAX: usize = 65_536;
 pub const STACKED_MOUNTS: usize = 64;
 /// Work on volumes that blocks, at once.
 pub const VOLUME_CALLS_AT_ONCE: usize = 8;
+/// Work on volumes that have to be mounted, at once. A server that does not answer holds its place until the kernel
+/// gives up.
+pub const VOLUME_MOUNTS_AT_ONCE: usize = 8;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use berth_sys::fs;
 use berth_types::{ContainerId, Digest};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use crate::error::{Attempt, Result};
 use crate::store::ImageStore;
@@ -39,15 +39,17 @@ fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
+/// Opens a directory that nothing is mounted on: what is mounted there may be a server's that does not answer.
 fn open(
     base: &OwnedFd,
     name: impl rustix::path::Arg,
 ) -> std::result::Result<OwnedFd, rustix::io::Errno> {
-    rustix::fs::openat(
+    rustix::fs::openat2(
         base,
         name,
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
+        ResolveFlags::NO_XDEV,
     )
 }
 
@@ -163,6 +165,11 @@ impl Meter {
             let Ok(entry) = entry else { break };
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            // Known without a look at what may be mounted there.
+            if entry.file_type() == FileType::Directory {
+                directories.push(name.to_owned());
                 continue;
             }
             let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {

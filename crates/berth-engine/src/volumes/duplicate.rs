@@ -131,16 +131,17 @@ impl Shared {
             ..VolumeRecord::new(name, at)
         });
         let (of_copy, of_source) = (Arc::clone(&record), Arc::clone(&source));
-        self.make_with(record, move |shared, root| {
+        self.make_with(record, Some(&source), move |shared, root| {
             shared.copy_content(&of_source, &of_copy.name, root, live, &still)
         })
         .await
     }
 
-    /// Makes a volume whose content `fill` writes. The name must be free.
+    /// Makes a volume whose content `fill` writes, out of another where there is one. The name must be free.
     pub(super) async fn make_with(
         self: &Arc<Self>,
         record: Arc<VolumeRecord>,
+        source: Option<&Arc<VolumeRecord>>,
         fill: impl FnOnce(&Self, OwnedFd) -> Result<(), EngineError> + Send + 'static,
     ) -> Result<VolumeView, EngineError> {
         let claim = self
@@ -152,7 +153,7 @@ impl Shared {
         };
         let of_driver = Arc::clone(&record);
         let made = async {
-            self.block(move |shared| {
+            self.block_on(source, move |shared| {
                 let root = shared.driver(&of_driver)?.prepare(&of_driver.name)?;
                 let kept = root
                     .try_clone()
@@ -310,7 +311,7 @@ impl Shared {
         ticket.durable().await?;
         let (of_driver, former) = (Arc::clone(record), from.to_owned());
         let moved = self
-            .block(move |shared| {
+            .block_on([record], move |shared| {
                 let driver = shared.driver(&of_driver)?;
                 driver.unmount(&of_driver)?;
                 driver.rename(&former, &of_driver.name)

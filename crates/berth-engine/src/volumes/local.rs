@@ -22,7 +22,6 @@ use berth_image::ImageStore;
 use berth_sys::fs;
 use berth_types::ErrorKind;
 use indexmap::IndexMap;
-use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
@@ -159,23 +158,9 @@ impl LocalDriver {
     }
 }
 
-/// Whether something is mounted exactly there.
+/// Whether something is mounted exactly there. The kernel's list tells without asking what is mounted, which may be
+/// a server's that does not answer.
 fn is_mount_point(path: &Path) -> Result<bool, EngineError> {
-    let attempt = || format!("look at {}", path.display());
-    let facts = rustix::fs::statx(
-        rustix::fs::CWD,
-        path,
-        AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
-        StatxFlags::BASIC_STATS,
-    )
-    .map_err(|e| EngineError::io(attempt(), e.into()))?;
-    if facts
-        .stx_attributes_mask
-        .contains(StatxAttributes::MOUNT_ROOT)
-    {
-        return Ok(facts.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
-    }
-    // Linux before 5.8.
     let mounts = berth_sys::proc::mounts().map_err(of_sys)?;
     Ok(mounts.iter().any(|m| m.mount_point == path))
 }
@@ -374,7 +359,7 @@ impl VolumeDriver for LocalDriver {
         }
         let path = self.mountpoint(&record.name);
         let mut left = limits::STACKED_MOUNTS;
-        while left > 0 && fs::exists(&path) && is_mount_point(&path)? {
+        while left > 0 && is_mount_point(&path)? {
             berth_sys::mount::detach(&path).map_err(of_sys)?;
             left -= 1;
         }

@@ -68,6 +68,8 @@ struct Shared {
     images: ImageStore,
     /// Work that blocks.
     calls: Semaphore,
+    /// Work that mounts, and may wait for a server.
+    mounts: Semaphore,
 }
 
 fn defect(error: tokio::task::JoinError) -> EngineError {
@@ -137,7 +139,27 @@ impl Shared {
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        let _place = self.calls.acquire().await;
+        self.block_in(&self.calls, work).await
+    }
+
+    /// Runs work on the content of these volumes. What has to be mounted may be a server's that does not answer, so
+    /// it waits apart: volumes that need no mount are not kept waiting by it.
+    async fn block_on<'a, T: Send + 'static>(
+        self: &Arc<Self>,
+        records: impl IntoIterator<Item = &'a Arc<VolumeRecord>>,
+        work: impl FnOnce(&Self) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let plain = records.into_iter().all(|record| self.is_plain(record));
+        let places = if plain { &self.calls } else { &self.mounts };
+        self.block_in(places, work).await
+    }
+
+    async fn block_in<T: Send + 'static>(
+        self: &Arc<Self>,
+        places: &Semaphore,
+        work: impl FnOnce(&Self) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let _place = places.acquire().await;
         let shared = Arc::clone(self);
         tokio::task::spawn_blocking(move || work(&shared))
             .await
@@ -173,6 +195,7 @@ impl Volumes {
             events,
             images,
             calls: Semaphore::new(limits::VOLUME_CALLS_AT_ONCE),
+            mounts: Semaphore::new(limits::VOLUME_MOUNTS_AT_ONCE),
         });
         recover::run(&shared).await?;
         Ok(Self { shared })
@@ -254,9 +277,10 @@ impl Volumes {
         let missing = views
             .into_iter()
             .filter(|view| {
-                let content = berth_sys::fs::symlink_metadata(&view.mountpoint);
+                let is_there =
+                    || berth_sys::fs::symlink_metadata(&view.mountpoint).is_ok_and(|m| m.is_dir());
                 self.shared.is_plain(&view.record)
-                    && !content.is_ok_and(|metadata| metadata.is_dir())
+                    && !is_there()
                     // Removed while it was looked at.
                     && self.inspect(&view.record.name).is_ok()
             })
@@ -500,7 +524,7 @@ impl Shared {
         };
         let of_driver = Arc::clone(&record);
         let removed = async {
-            self.block(move |shared| {
+            self.block_on([&record], move |shared| {
                 let driver = shared.driver(&of_driver)?;
                 driver.unmount(&of_driver)?;
                 driver.conceal(&of_driver.name)

@@ -50,10 +50,10 @@ impl Volumes {
             return Ok(Vec::new());
         }
         let (own, names) = (container.clone(), volume_names(&asks));
-        self.shared.use_all(container, &names, purpose)?;
+        let records = self.shared.use_all(container, &names, purpose)?;
         let mounted = self
             .shared
-            .block(move |shared| {
+            .block_on(&records, move |shared| {
                 asks.into_iter()
                     .map(|ask| {
                         let source = shared.mount_one(&own, &ask)?;
@@ -117,8 +117,9 @@ impl Volumes {
         if left.is_empty() {
             return Ok(());
         }
+        let records = left.clone();
         self.shared
-            .block(move |shared| {
+            .block_on(&records, move |shared| {
                 // All are attempted; the first failure is told.
                 let mut outcome = Ok(());
                 for record in left {
@@ -132,15 +133,20 @@ impl Volumes {
 
     /// Unmounts what nobody uses: what an engine that died had mounted for containers that have ended since.
     pub(crate) async fn settle(&self) {
-        let records: Vec<Arc<VolumeRecord>> = {
+        let mut records: Vec<Arc<VolumeRecord>> = {
             let book = self.shared.book();
             let idle = book.entries.values().filter(|e| !e.is_mounted());
             idle.map(|e| Arc::clone(&e.record)).collect()
         };
+        records.retain(|record| !self.shared.is_plain(record));
+        if records.is_empty() {
+            return;
+        }
+        let idle = records.clone();
         let done = self
             .shared
-            .block(move |shared| {
-                for record in records.iter().filter(|r| !shared.is_plain(r)) {
+            .block_on(&records, move |shared| {
+                for record in &idle {
                     if let Err(error) = shared.unmount_unused(record) {
                         tracing::error!(
                             volume = record.name,
@@ -166,13 +172,13 @@ fn volume_names(asks: &[MountAsk]) -> Vec<String> {
 }
 
 impl Shared {
-    /// Notes that volumes are used, all or none.
+    /// Notes that volumes are used, all or none; gives their records.
     fn use_all(
         &self,
         container: &ContainerId,
         names: &[String],
         purpose: Purpose,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Vec<Arc<VolumeRecord>>, EngineError> {
         let mut book = self.book();
         for name in names {
             match book.entries.get(name).map(|entry| &entry.stage) {
@@ -185,8 +191,10 @@ impl Shared {
                 None => return Err(book::missing(name)),
             }
         }
+        let mut records = Vec::with_capacity(names.len());
         for name in names {
             if let Some(entry) = book.entries.get_mut(name) {
+                records.push(Arc::clone(&entry.record));
                 let used = entry.users.entry(container.clone()).or_default();
                 match purpose {
                     Purpose::Run => used.mounted = true,
@@ -194,7 +202,7 @@ impl Shared {
                 }
             }
         }
-        Ok(())
+        Ok(records)
     }
 
     fn mount_one(

@@ -76,8 +76,9 @@ impl Volumes {
             prepared.found.push((Arc::clone(&record), writable));
             work.push((record, wanted, anonymous));
         }
+        let records: Vec<_> = work.iter().map(|(r, ..)| Arc::clone(r)).collect();
         self.shared
-            .block(move |shared| {
+            .block_on(&records, move |shared| {
                 let mut content = ImageContent::new(&shared.images, image);
                 for (record, wanted, anonymous) in &work {
                     if *anonymous {

@@ -94,7 +94,7 @@ impl Volumes {
         };
         shared.driver(&record)?.check(name, &IndexMap::new())?;
         tokio::spawn(async move {
-            let made = shared.make_with(Arc::new(record), move |_, root| {
+            let made = shared.make_with(Arc::new(record), None, move |_, root| {
                 let root = Root::from_descriptor(root);
                 let options = ExtractOptions {
                     with_root: true,

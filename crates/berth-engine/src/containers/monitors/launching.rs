@@ -29,9 +29,10 @@ impl Monitors {
         record: &ContainerRecord,
         clients: &PendingClients,
     ) -> Result<Run, LaunchError> {
-        let _place = self.launches.acquire().await;
-        // What it holds open is looked up by the monitor, which has done so when it answers.
+        // What it holds open is looked up by the monitor, which has done so when it answers. Before the start has its
+        // turn: a server of volumes that does not answer keeps no other start waiting.
         let volumes = Arc::new(self.mount_volumes(record).await?);
+        let _place = self.launches.acquire().await;
         let (mut request, joined) = self.prepare(record, &volumes).await?;
         // Those who wait are attached by the same message that makes the container and starts it.
         let mut replies = Vec::new();
