@@ -17,6 +17,7 @@ const EPOCH: u64 = 1_704_067_200;
 /// An uncompressed layer under construction.
 pub struct Layer {
     tar: Builder<Vec<u8>>,
+    owner: (u64, u64),
 }
 
 impl Default for Layer {
@@ -30,7 +31,14 @@ impl Layer {
     pub fn new() -> Self {
         Self {
             tar: Builder::new(Vec::new()),
+            owner: (0, 0),
         }
+    }
+
+    /// Lets entries that follow belong to this user and group.
+    pub fn owner(mut self, uid: u64, gid: u64) -> Self {
+        self.owner = (uid, gid);
+        self
     }
 
     /// Adds a directory.
@@ -66,8 +74,8 @@ impl Layer {
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_mtime(EPOCH);
-        header.set_uid(0);
-        header.set_gid(0);
+        header.set_uid(self.owner.0);
+        header.set_gid(self.owner.1);
         header.set_size(content.len() as u64);
         if let Some(fields) = header.as_gnu_mut() {
             assert!(path.len() <= fields.name.len() && link.len() <= fields.linkname.len());

@@ -61,6 +61,18 @@ pub fn feature(name: &str, there: bool) -> bool {
     there
 }
 
+/// Whether the kernel has a file system, as a module or of its own; as [`feature`].
+#[track_caller]
+pub fn file_system(kind: &str) -> bool {
+    // Where there is none to load, or nothing to load it with, the list tells.
+    drop(crate::Command::new("modprobe").args(["-q", kind]).try_run());
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let there = known
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some(kind));
+    feature(kind, there)
+}
+
 /// Panics unless the test runs as root, which namespaces, mounts and cgroups need.
 #[track_caller]
 pub fn root() {

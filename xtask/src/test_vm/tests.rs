@@ -35,12 +35,14 @@ const PACKAGES: &[&str] = &[
     "iptables",
     "microsocks",
     "mount",
+    "nfs-kernel-server",
     "nftables",
     "openssl",
     "procps",
     "podman",
     "python3-docker",
     "runc",
+    "samba",
     "skopeo",
     "socat",
     "tinyproxy-bin",
@@ -51,7 +53,7 @@ const PACKAGES: &[&str] = &[
 ];
 
 /// Kernel features that Debian has: a test that misses one fails there.
-const PROMISES: &str = "cgroup2 dummy ipvlan macvlan sctp vlan";
+const PROMISES: &str = "cgroup2 cifs dummy ipvlan macvlan nfs nfsd sctp vlan";
 
 /// Packages whose tests touch the kernel.
 const TESTED: &[&str] = &[

@@ -17,6 +17,7 @@ mod pull;
 mod push;
 mod registries;
 mod registry;
+mod shares;
 mod store;
 mod survival;
 mod travels;
