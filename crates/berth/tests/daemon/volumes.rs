@@ -341,3 +341,32 @@ fn what_a_server_does_not_give_is_said_without_passwords() {
         .says("port not allowed in CIFS device URL");
     daemon.assert_clean();
 }
+
+#[test]
+fn nothing_is_copied_into_what_can_only_be_read() {
+    let daemon = Daemon::start();
+    let host = daemon.scratch().path().join("host");
+    fs::create_dir(&host).expect("a directory");
+    let content = || fs::read_dir(&host).expect("the directory").count();
+    let device = host.display();
+    daemon
+        .berth(&format!(
+            "volume create -o type=none -o o=bind,ro -o device={device} reading"
+        ))
+        .ok();
+    // The image's programs are behind the volume.
+    daemon
+        .berth("run --rm --network none -v reading:/bin busybox true")
+        .exits(127);
+    assert_eq!(content(), 0);
+    daemon
+        .berth(&format!(
+            "volume create -o type=none -o o=bind -o device={device} writing"
+        ))
+        .ok();
+    daemon
+        .berth("run --rm --network none -v writing:/bin busybox true")
+        .ok();
+    assert!(content() > 0);
+    daemon.assert_clean();
+}
