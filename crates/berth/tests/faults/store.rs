@@ -151,7 +151,9 @@ fn images_survive_whole_or_not_at_all() {
                 archives: &archives,
             };
             let working = scope.spawn(move || worker.work());
-            deaths::live_for(Duration::from_millis(random.below(LIFE_MILLISECONDS)));
+            // Longer and longer on a slow machine, until something is finished.
+            let life = LIFE_MILLISECONDS * if acknowledged == 0 { round } else { 1 };
+            deaths::live_for(Duration::from_millis(random.below(life)));
             daemon.kill();
             known.over.store(true, Ordering::Relaxed);
             working.join().expect("the worker");
