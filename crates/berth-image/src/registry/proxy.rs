@@ -5,7 +5,7 @@
 //! Each failure names the proxy, never the user and password for it.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderValue, Uri};
@@ -82,14 +82,6 @@ pub(super) enum Refusal {
     /// It says something else.
     #[error("its answer is none of {0}")]
     Protocol(&'static str),
-    /// We are to resolve a name, and cannot.
-    #[error("resolve {host}")]
-    Name {
-        /// The name.
-        host: String,
-        /// Why not.
-        source: io::Error,
-    },
     /// The connection to it broke.
     #[error("talk to it")]
     Io(#[from] io::Error),
@@ -100,7 +92,7 @@ impl Refusal {
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Target { passing, .. } => !passing,
-            Self::Nobody | Self::Unknown | Self::Protocol(_) | Self::Name { .. } => true,
+            Self::Nobody | Self::Unknown | Self::Protocol(_) => true,
             Self::HungUp | Self::Silent(_) | Self::Io(_) => false,
         }
     }
@@ -225,32 +217,31 @@ impl Proxy {
                 return Ok((link.into_inner(), false));
             }
         };
-        let targets = if let Ok(address) = host.parse::<IpAddr>() {
-            vec![Target::Address((address, port).into())]
+        let addresses: Vec<SocketAddr> = if let Ok(address) = host.parse::<IpAddr>() {
+            vec![(address, port).into()]
         } else if by_us {
+            // Names that only the other side knows are left to the proxy: Docker leaves all of them.
             let found = tokio::net::lookup_host((host, port)).await;
-            let found = found.map_err(|source| Refusal::Name {
-                host: host.to_owned(),
-                source,
-            })?;
-            found.map(Target::Address).collect()
+            found.map_or_else(|_| Vec::new(), Iterator::collect)
         } else {
-            vec![Target::Name(host.to_owned(), port)]
+            Vec::new()
         };
-        let mut last = Refusal::Name {
-            host: host.to_owned(),
-            source: io::ErrorKind::NotFound.into(),
-        };
-        for target in &targets {
+        let mut targets = addresses.into_iter().map(Target::Address);
+        let mut target = targets
+            .next()
+            .unwrap_or_else(|| Target::Name(host.to_owned(), port));
+        loop {
             let mut link = TokioIo::new(self.dial(&mut dials).await?);
-            match socks::open(&mut link, target, self.0.raw_auth()).await {
+            match socks::open(&mut link, &target, self.0.raw_auth()).await {
                 Ok(()) => return Ok((link.into_inner(), false)),
                 // One of the next addresses may be reachable.
-                Err(refusal @ Refusal::Target { .. }) => last = refusal,
+                Err(refusal @ Refusal::Target { .. }) => match targets.next() {
+                    Some(next) => target = next,
+                    None => return Err(refusal.into()),
+                },
                 Err(other) => return Err(other.into()),
             }
         }
-        Err(last.into())
     }
 
     async fn dial(&self, dials: &mut Dials) -> Result<Link, Failure> {

@@ -171,6 +171,11 @@ fn names_are_resolved_by_us_or_by_a_socks_proxy() {
     let log = proxy.log();
     assert!(log.contains(NAME), "{log}");
 
+    // Also where names are looked up here first.
+    let either = url.replace("socks5h", "socks5");
+    let daemon = place.daemon(false, &["--https-proxy", &either]);
+    place.travel(&daemon, "through/either");
+
     // It does not know the name, and does not need to.
     let elsewhere = Scratch::new();
     let rules = Rules {
@@ -315,7 +320,6 @@ fn a_proxy_that_does_not_help_is_named_without_its_password() {
             loopback(garbage.port),
             "its answer is none of SOCKS 5",
         ),
-        ("socks5", me, socks.host(), "resolve registry.test"),
         ("https", me, loopback(garbage.port), "InvalidContentType"),
         (
             "http",
