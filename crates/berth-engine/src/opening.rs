@@ -72,7 +72,7 @@ impl Engine {
         let index = Index::default();
         let host = Arc::new(Host::new(config, features, id));
         let networks = Networks::open(records.clone(), events.clone(), Arc::clone(&host)).await?;
-        let driver = LocalDriver::open_at(host.data_root().join("volumes"), images.clone())?;
+        let driver = LocalDriver::open_at(&host.data_root().join("volumes"), images.clone())?;
         let volumes = Volumes::open(
             records.clone(),
             events.clone(),

@@ -108,9 +108,11 @@ impl LocalDriver {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn open_at(root: PathBuf, images: ImageStore) -> Result<Self, EngineError> {
+    pub fn open_at(root: &Path, images: ImageStore) -> Result<Self, EngineError> {
         // Others may pass, so that who knows a path of a volume reaches what its mode lets them.
-        fs::create_dir_all_mode(&root, 0o701).map_err(of_sys)?;
+        fs::create_dir_all_mode(root, 0o701).map_err(of_sys)?;
+        // Without links on the way: so the kernel lists what is mounted there.
+        let root = fs::canonicalize(root).map_err(of_sys)?;
         Ok(Self { root, images })
     }
 

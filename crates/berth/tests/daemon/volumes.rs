@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::PathBuf;
 
 use berth_testkit::archive::Layer;
-use berth_testkit::{Daemon, images};
+use berth_testkit::scratch::Scratch;
+use berth_testkit::{Daemon, Engine, Settings, images, wait};
 use serde_json::json;
 
 fn told(daemon: &Daemon, line: &str) -> String {
@@ -369,4 +370,39 @@ fn nothing_is_copied_into_what_can_only_be_read() {
         .ok();
     assert!(content() > 0);
     daemon.assert_clean();
+}
+
+#[test]
+fn volumes_are_unmounted_also_where_the_data_root_is_a_link() {
+    let scratch = Scratch::new();
+    let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
+    fs::create_dir(&real).expect("a data root");
+    symlink(&real, &link).expect("a link to it");
+    let daemon = Daemon::with(
+        Engine::Berth,
+        Settings {
+            arguments: vec!["--data-root".to_owned(), link.display().to_string()],
+            ..Settings::default()
+        },
+    );
+    told(
+        &daemon,
+        "volume create -o type=tmpfs -o device=tmpfs memory",
+    );
+    let place = directory_of(&daemon, "memory");
+    assert!(place.starts_with(&real), "{}", place.display());
+    let mounted = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("what is mounted");
+        let place = format!(" {} ", place.display());
+        table.lines().filter(|line| line.contains(&place)).count()
+    };
+    daemon
+        .berth("run -d --name one --network none -v memory:/m busybox sleep 1000")
+        .ok();
+    daemon
+        .berth("run -d --name two --network none -v memory:/m busybox sleep 1000")
+        .ok();
+    assert_eq!(mounted(), 1);
+    daemon.berth("rm -f one two").ok();
+    wait::until("the volume is unmounted", || mounted() == 0);
 }
