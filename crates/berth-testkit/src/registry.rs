@@ -140,12 +140,33 @@ impl Registry {
     /// Uploads `image` behind an index with one entry for each of `platforms` (`linux/arm64`, …);
     /// the entry of this machine's own platform is the image, the others point to `other`.
     pub fn push_index(&self, image: &Image, other: &Image, platforms: &[&str]) -> Result<()> {
-        let (name, tag) = split(&image.name);
-        let mut entries = Vec::new();
-        for platform in platforms {
+        let entries = platforms.iter().map(|platform| {
             let (os, architecture) = platform.split_once('/').unwrap_or(("linux", platform));
             let own = architecture == crate::archive::architecture();
-            let (manifest, blobs) = if own { image } else { other }.manifest(Dialect::Oci)?;
+            (if own { image } else { other }, os, architecture)
+        });
+        self.push_index_of(&image.name, entries)
+    }
+
+    /// Uploads images behind an index with one entry for each, all under the name of the first.
+    pub fn push_platforms(&self, images: &[Image]) -> Result<()> {
+        let name = images.first().map_or("", |image| &image.name);
+        let entries = images
+            .iter()
+            .map(|image| (image, "linux", image.architecture.as_str()));
+        self.push_index_of(name, entries)
+    }
+
+    /// Uploads images, each with its system and architecture, and an index of them.
+    fn push_index_of<'a>(
+        &self,
+        name: &str,
+        images: impl Iterator<Item = (&'a Image, &'a str, &'a str)>,
+    ) -> Result<()> {
+        let (name, tag) = split(name);
+        let mut entries = Vec::new();
+        for (image, os, architecture) in images {
+            let (manifest, blobs) = image.manifest(Dialect::Oci)?;
             for blob in &blobs {
                 self.push_blob(&name, blob)?;
             }
@@ -167,31 +188,6 @@ impl Registry {
             Dialect::Oci.index(),
             index.to_string().as_bytes(),
         )
-    }
-
-    /// Uploads images behind an index with one entry for each, all under the name of the first.
-    pub fn push_platforms(&self, images: &[Image]) -> Result<()> {
-        let (name, tag) = split(images.first().map_or("", |image| &image.name));
-        let mut entries = Vec::new();
-        for image in images {
-            let (manifest, blobs) = image.manifest(Dialect::Oci)?;
-            for blob in &blobs {
-                self.push_blob(&name, blob)?;
-            }
-            let identity = digest(&manifest);
-            self.push_manifest(&name, &identity, Dialect::Oci.manifest(), &manifest)?;
-            entries.push(json!({
-                "mediaType": Dialect::Oci.manifest(),
-                "digest": identity,
-                "size": manifest.len(),
-                "platform": {"os": "linux", "architecture": image.architecture},
-            }));
-        }
-        let index = json!({
-            "schemaVersion": 2, "mediaType": Dialect::Oci.index(), "manifests": entries,
-        });
-        let index = index.to_string();
-        self.push_manifest(&name, &tag, Dialect::Oci.index(), index.as_bytes())
     }
 
     /// Uploads one blob.
