@@ -113,7 +113,7 @@ async fn life(directory: &Path, failing: Option<(i64, bool)>) -> (Volumes, Recor
     };
     let images = ImageStore::open(directory, records.database(), Settings::default())
         .expect("a store of images");
-    let local = LocalDriver::open_at(directory.join("volumes"), images.clone()).expect("a driver");
+    let local = LocalDriver::open_at(&directory.join("volumes"), images.clone()).expect("a driver");
     let driver: Arc<dyn VolumeDriver> = match failing {
         None => Arc::new(local),
         Some((left, for_good)) => Arc::new(Failing {
