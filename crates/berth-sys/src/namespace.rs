@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use crate::error::{Attempt, Error, Result};
 use crate::process;
@@ -74,8 +74,7 @@ impl Kind {
 
 /// Opens a namespace file (under /proc/PID/ns, or where one was bound).
 pub fn open(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .attempt(|| format!("open namespace {}", path.display()))
+    crate::proc::open_link(path, OFlags::RDONLY)
 }
 
 /// Enters the namespace behind `descriptor`, which must be of `kind`.

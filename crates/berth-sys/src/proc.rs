@@ -2,10 +2,30 @@
 //!
 //! Format: proc(5), Documentation/filesystems/proc.rst.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Attempt, Error, Result};
 use crate::fs;
+
+/// Opens what a link below /proc/PID leads to: the files of `ns`, `root`, `cwd`, `exe`.
+///
+/// The kernel refuses such a link (`EACCES`) when the process goes between the lookup of the name and the step into
+/// it (`proc_ns_get_link` in fs/proc/namespaces.c, `proc_pid_get_link` in fs/proc/base.c). Here that is what it would
+/// have been a moment later: `ENOENT`.
+pub fn open_link(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+    let opened = match opened {
+        Err(Errno::ACCESS) if matches!(rustix::fs::lstat(path), Err(Errno::NOENT)) => {
+            Err(Errno::NOENT)
+        }
+        other => other,
+    };
+    opened.attempt(|| format!("open {}", path.display()))
+}
 
 /// One line of /proc/PID/mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +202,36 @@ pub fn file_systems() -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_goes_meanwhile_is_not_there_rather_than_refused() {
+        // Each child goes while its links are opened over and over.
+        for _ in 0..200 {
+            let mut child = std::process::Command::new("sleep")
+                .arg("1000")
+                .spawn()
+                .expect("a child");
+            let pid = child.id();
+            let (ready, wait) = std::sync::mpsc::channel();
+            let opener = std::thread::spawn(move || {
+                let path = |name| PathBuf::from(format!("/proc/{pid}/{name}"));
+                let (namespace, root) = (path("ns/mnt"), path("root"));
+                let _ = ready.send(());
+                loop {
+                    let opened = open_link(&namespace, OFlags::RDONLY)
+                        .and_then(|_| open_link(&root, OFlags::PATH | OFlags::DIRECTORY));
+                    if let Err(error) = opened {
+                        return error;
+                    }
+                }
+            });
+            wait.recv().expect("the opener runs");
+            child.kill().expect("killed");
+            child.wait().expect("reaped");
+            let error = opener.join().expect("an error in the end");
+            assert!(error.is_not_found(), "{error}: {:?}", error.errno());
+        }
+    }
 
     #[test]
     fn mountinfo_lines_are_understood() {

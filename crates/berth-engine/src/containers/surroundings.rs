@@ -490,11 +490,15 @@ fn collect(
 /// When there is no such user.
 pub fn running_account(pid: u32, user: &str, further: &[String]) -> Result<Account, EngineError> {
     let attempt = |what: &str| format!("read {what} of the container");
-    let root =
-        berth_sys::path::Root::open(Path::new(&format!("/proc/{pid}/root"))).map_err(|e| {
-            let kind = e.kind();
-            EngineError::failed(attempt("the root"), kind, e)
-        })?;
+    let root = berth_sys::proc::open_link(
+        Path::new(&format!("/proc/{pid}/root")),
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY,
+    )
+    .map(berth_sys::path::Root::from_descriptor)
+    .map_err(|e| {
+        let kind = e.kind();
+        EngineError::failed(attempt("the root"), kind, e)
+    })?;
     let read = |path: &str| -> Result<Vec<u8>, EngineError> {
         // Never a fifo that blocks, nor a device that answers: only what is a regular file is read.
         let Ok(found) = root.resolve(Path::new(path)) else {

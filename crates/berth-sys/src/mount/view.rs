@@ -132,12 +132,10 @@ pub fn copy_of_process(
     let attempt = || format!("look at the files of process {pid}");
     let pidfd = process::open_pidfd(pid)?;
     let namespace = namespace::open(&PathBuf::from(format!("/proc/{pid}/ns/mnt")))?;
-    let root = rustix::fs::open(
-        format!("/proc/{pid}/root"),
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .attempt(attempt)?;
+    let root = crate::proc::open_link(
+        &PathBuf::from(format!("/proc/{pid}/root")),
+        OFlags::PATH | OFlags::DIRECTORY,
+    )?;
     if !is_right()? || process::has_ended(&pidfd)? {
         return Err(Error::new(attempt(), rustix::io::Errno::SRCH));
     }

@@ -25,15 +25,9 @@ impl Monitors {
         let pid = record.phase.pid().unwrap_or(0);
         let namespace = self
             .block(move |_| {
-                let path = format!("/proc/{pid}/ns/net");
-                let file = std::fs::File::open(&path).map_err(|e| {
-                    failed(
-                        "open the container's network",
-                        berth_types::ErrorKind::from_io(&e),
-                        &e,
-                    )
-                })?;
-                Ok(OwnedFd::from(file))
+                let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/net"));
+                berth_sys::namespace::open(&path)
+                    .map_err(|e| failed("open the container's network", e.kind(), &e))
             })
             .await?;
         let before = networks.run(&record.id);
