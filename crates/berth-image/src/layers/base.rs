@@ -43,7 +43,12 @@ pub(super) fn make(path: &Path) -> Result<()> {
         fs::write(&file, b"")?;
         fs::set_mode(&file, mode)?;
     }
-    fs::symlink(Path::new(MTAB.1), &fresh.join(MTAB.0))?;
+    let link = fresh.join(MTAB.0);
+    fs::symlink(Path::new(MTAB.1), &link)?;
+    // It is made once and never looked into again: all of it is on disk before it has its name.
+    fs::sync_parent(&link)?;
+    fs::sync_parent(&fresh.join(DIRECTORIES[0]))?;
     fs::rename(&fresh, path)?;
+    fs::sync_parent(path)?;
     Ok(())
 }

@@ -15,6 +15,9 @@ use super::session::Asked;
 use crate::error::ImageError;
 use crate::limits;
 
+/// What the standard library says of a host's name that leads to no address, which has no type of its own.
+const NAME_UNKNOWN: &str = "failed to lookup address information";
+
 /// The wait before the next attempt after `attempt` ones, doubling.
 pub(crate) fn backoff(attempt: u32) -> Duration {
     limits::BACKOFF_FIRST
@@ -79,7 +82,7 @@ pub(super) fn is_final(error: &ImageError) -> bool {
         if let Some(refusal) = error.downcast_ref::<Refusal>() {
             return refusal.is_final();
         }
-        if error.is::<rustls::Error>() || error.to_string().contains("dns error") {
+        if error.is::<rustls::Error>() || error.to_string().starts_with(NAME_UNKNOWN) {
             return true;
         }
         cause = error.source();

@@ -28,6 +28,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tower_service::Service;
 
 use super::certificates::{self, HostCertificates, Stamp};
+use super::failure::RequestFailure;
 use super::proxy::{Dials, Link, Proxies, Proxy};
 use crate::error::{ImageError, Result};
 use crate::limits;
@@ -168,7 +169,7 @@ impl Clients {
                 .insert(PROXY_AUTHORIZATION, credentials);
         }
         let sent = client.request(request).await;
-        let response = sent.map_err(|error| failed(error.into()))?;
+        let response = sent.map_err(|error| failed(RequestFailure::from(error).into()))?;
         match proxy {
             Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 Err(failed(proxy.wants_credentials().into()))

@@ -16,6 +16,7 @@ mod challenge;
 mod connect;
 mod drip;
 mod endpoint;
+mod failure;
 mod lists;
 mod proxy;
 mod purpose;

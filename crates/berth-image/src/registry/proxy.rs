@@ -4,6 +4,7 @@
 //! handed to an HTTP proxy as it is, TLS goes through a [`tunnel`] of such a proxy, and everything through [`socks`].
 //! Each failure names the proxy, never the user and password for it.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tower_service::Service;
 
 use super::connect::Failure;
 use super::endpoint::host_of;
+use super::failure::first_telling;
 use super::socks::{self, Target};
 use super::tunnel;
 use crate::error::{ImageError, Result};
@@ -46,12 +48,23 @@ pub(super) struct Dials {
 pub(super) struct Proxy(Intercept);
 
 /// What went wrong at a proxy.
-#[derive(Debug, thiserror::Error)]
-#[error("proxy {proxy}")]
+#[derive(Debug)]
 pub(super) struct ProxyFailure {
     /// As `http://proxy.lan:3128`.
     proxy: String,
-    source: Failure,
+    cause: Failure,
+}
+
+impl fmt::Display for ProxyFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "proxy {}", self.proxy)
+    }
+}
+
+impl std::error::Error for ProxyFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        first_telling(Some(&*self.cause))
+    }
 }
 
 /// Why a proxy did not lead to where we wanted to go.
@@ -252,7 +265,7 @@ impl Proxy {
         }
     }
 
-    fn failure(&self, source: Failure) -> ProxyFailure {
+    fn failure(&self, cause: Failure) -> ProxyFailure {
         // The address has lost its user and password when it was parsed.
         let uri = self.0.uri();
         ProxyFailure {
@@ -261,7 +274,7 @@ impl Proxy {
                 uri.scheme_str().unwrap_or("http"),
                 uri.authority().map_or("", |authority| authority.as_str())
             ),
-            source,
+            cause,
         }
     }
 }

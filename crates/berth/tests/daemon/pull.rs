@@ -147,7 +147,12 @@ fn what_cannot_be_pulled_says_why() {
     daemon
         .berth("pull 127.0.0.1:1/no/such:1")
         .exits(1)
-        .says("127.0.0.1:1");
+        .says("no/such from 127.0.0.1:1")
+        .says(": connect: Connection refused (os error 111)");
+    daemon
+        .berth("pull no-such-host.invalid/no/such:1")
+        .exits(1)
+        .says(": connect: failed to lookup address information:");
     daemon.berth("pull busyBox").exits(1).says("lowercase");
     assert_eq!(
         daemon.berth("images -aq").ok().stdout,
