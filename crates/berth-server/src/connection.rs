@@ -2,7 +2,10 @@
 
 use crate::client_io::{ClientIo, Socket};
 use crate::hijack::HijackedClient;
-use crate::limits::{ACCEPT_RETRY, HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD, SHUTDOWN_GRACE};
+use crate::limits::{
+    ACCEPT_RETRY, COPY_BUFFER, DISCARDED_BODY, HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD, PARTING,
+    SHUTDOWN_GRACE,
+};
 use crate::reply::{Body, Reply, Takeover};
 use http::Response;
 use hyper::body::Incoming;
@@ -194,7 +197,7 @@ async fn serve(socket: Socket, answerer: Answerer, ending: CancellationToken) {
                     if let Err(error) = result {
                         tracing::debug!(%error, "connection of a client");
                     }
-                    let _ = tokio::io::AsyncWriteExt::shutdown(&mut connection.into_parts().io.into_inner()).await;
+                    part(connection.into_parts().io.into_inner().socket, &ending).await;
                     return;
                 }
                 () = &mut ended, if !told => {
@@ -216,6 +219,29 @@ async fn serve(socket: Socket, answerer: Answerer, ending: CancellationToken) {
             () = (handover.takeover)(client) => {}
             () = ending.cancelled() => {}
         }
+    }
+}
+
+/// Ends a connection: says that nothing more comes, and takes what the client still sends, since one whose request was
+/// answered before it was read whole would be told of a broken pipe in place of the answer. Bounded in size and time.
+async fn part(mut socket: Socket, ending: &CancellationToken) {
+    if tokio::io::AsyncWriteExt::shutdown(&mut socket)
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let discard = async {
+        let (mut buffer, mut left) = (vec![0; COPY_BUFFER], DISCARDED_BODY);
+        while left > 0
+            && let Ok(length @ 1..) = socket.receive(&mut buffer).await
+        {
+            left = left.saturating_sub(length);
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(PARTING, discard) => {}
+        () = ending.cancelled() => {}
     }
 }
 

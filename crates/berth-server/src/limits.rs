@@ -34,5 +34,7 @@ pub const EXEC_END_CHECK: Duration = Duration::from_millis(1);
 pub const ARCHIVE_CHUNK: usize = 256 * 1024;
 /// Chunks of an archive that may wait for a slow client.
 pub const ARCHIVE_CHUNKS: usize = 4;
+/// How long what a client still sends is taken after the last answer on its connection.
+pub const PARTING: Duration = Duration::from_secs(2);
 /// Bytes of an archive that are still taken from a client when nobody reads them any more.
 pub const DISCARDED_BODY: usize = 64 * 1024 * 1024;

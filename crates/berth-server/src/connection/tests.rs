@@ -275,6 +275,19 @@ async fn a_client_that_has_nothing_more_to_ask_still_gets_its_answer() {
     assert!(answer.ends_with("slow"), "{answer}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_more_than_is_read_still_gets_the_answer() {
+    let server = start();
+    let mut client = server.connect().await;
+    // No handler reads this body.
+    let head =
+        "GET /said HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_until(&mut client, "/said").await;
+    assert!(answer.contains("200 OK"), "{answer}");
+    client.write_all(&vec![b'x'; 1_000_000]).await.unwrap();
+}
+
 #[tokio::test]
 async fn heads_that_are_too_long_or_not_http_are_refused() {
     let server = start();
