@@ -178,3 +178,6 @@ pub const WHY_HEADER_BYTES: u64 = 32 << 20;
 pub const WHY_METADATA_BYTES: u64 = 1 << 20;
 /// Most packages that are listed.
 pub const WHY_PACKAGES_MAX: usize = 20_000;
+
+/// How often room is made for a file of an archive, when somebody else always puts something there first.
+pub const PLACE_ATTEMPTS: usize = 16;

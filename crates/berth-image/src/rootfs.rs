@@ -12,6 +12,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use berth_sys::fs;
 use berth_sys::mount::overlay::Overlay;
@@ -63,6 +64,16 @@ impl ImageStore {
         let directory = self.container_directory(container);
         let (upper, work) = (directory.join("upper"), directory.join("work"));
         if !fs::exists(&upper) {
+            // Two at once would each take what the other makes, and a directory that is mounted already would be put
+            // out of its place.
+            let _one = self
+                .inner
+                .making
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if fs::exists(&upper) {
+                return Ok(overlay(lower, upper, work));
+            }
             fs::create_dir_all_mode(&work, 0o700)?;
             // Complete before it has its name: the root's attributes are the image's.
             let fresh = directory.join("upper.new");
@@ -72,21 +83,7 @@ impl ImageStore {
             copy_attributes(&from, &to, b"/")?;
             fs::rename(&fresh, &upper)?;
         }
-        Ok(Overlay {
-            lower,
-            upper: Some(upper),
-            work: Some(work),
-            read_only: false,
-            // What a container changes must stay readable without overlayfs (diff, copy, commit), whatever
-            // the kernel's defaults are.
-            options: [
-                ("index", "off"),
-                ("redirect_dir", "off"),
-                ("metacopy", "off"),
-            ]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .to_vec(),
-        })
+        Ok(overlay(lower, upper, work))
     }
 
     /// The image alone, for reading.
@@ -185,6 +182,24 @@ impl ImageStore {
     /// Waits until everything that was removed is off the disk.
     pub fn wait_for_trash(&self) {
         self.inner.layers.trash.wait();
+    }
+}
+
+fn overlay(lower: Vec<PathBuf>, upper: PathBuf, work: PathBuf) -> Overlay {
+    Overlay {
+        lower,
+        upper: Some(upper),
+        work: Some(work),
+        read_only: false,
+        // What a container changes must stay readable without overlayfs (diff, copy, commit), whatever the kernel's
+        // defaults are.
+        options: [
+            ("index", "off"),
+            ("redirect_dir", "off"),
+            ("metacopy", "off"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .to_vec(),
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) settling: Settling,
     /// Held while records are read in order to be changed.
     gate: Mutex<()>,
+    /// Held while the directories of a container's root file system are made.
+    pub(crate) making: Mutex<()>,
     /// One entry per layer being fetched or unpacked, so that it happens once.
     pub(crate) in_flight: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -138,6 +140,7 @@ impl ImageStore {
                 uses,
                 settling: Settling::default(),
                 gate: Mutex::new(()),
+                making: Mutex::new(()),
                 in_flight: Mutex::default(),
             }),
         };

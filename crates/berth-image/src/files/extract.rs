@@ -147,11 +147,30 @@ impl Extractor<'_> {
             return self.directory_itself(entry);
         };
         let parent = self.directory(parents)?;
-        let stays = self.make_room(&parent, name, entry)?;
+        for _ in 1..limits::PLACE_ATTEMPTS {
+            match self.place(archive, &parent, name, entry) {
+                // The container or another copy has put something there after room was made.
+                Err(ImageError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+                placed => return placed,
+            }
+        }
+        self.place(archive, &parent, name, entry)
+    }
+
+    /// Puts an entry in the place of what stands at its name. Nothing of the archive is read when that is not possible.
+    fn place<R: BufRead>(
+        &mut self,
+        archive: &mut ArchiveReader<R>,
+        parent: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<()> {
+        let stays = self.make_room(parent, name, entry)?;
         match entry.kind {
-            Kind::Regular => self.regular(archive, &parent, name, entry),
-            Kind::Directory => self.make_directory(&parent, name, entry, stays),
-            Kind::HardLink => self.hard_link(&parent, name, entry),
+            Kind::Regular => self.regular(archive, parent, name, entry),
+            Kind::Directory => self.make_directory(parent, name, entry, stays),
+            Kind::HardLink => self.hard_link(parent, name, entry),
             Kind::Symlink => {
                 if entry.link.is_empty() || entry.link.contains(&0) {
                     return Err(ImageError::archive(
@@ -159,9 +178,9 @@ impl Extractor<'_> {
                         "a symbolic link to nothing",
                     ));
                 }
-                rustix::fs::symlinkat(entry.link.as_slice(), &*parent, *name)
+                rustix::fs::symlinkat(entry.link.as_slice(), parent, name)
                     .attempt(|| "make the symbolic link".to_owned())?;
-                self.attributes_by_name(&parent, name, entry, false)
+                self.attributes_by_name(parent, name, entry, false)
             }
             Kind::Character | Kind::Block | Kind::Fifo => {
                 let (kind, device) = match entry.kind {
@@ -175,15 +194,9 @@ impl Extractor<'_> {
                         rustix::fs::makedev(entry.device.0, entry.device.1),
                     ),
                 };
-                rustix::fs::mknodat(
-                    &*parent,
-                    *name,
-                    kind,
-                    Mode::from_raw_mode(entry.mode),
-                    device,
-                )
-                .attempt(|| "make the special file".to_owned())?;
-                self.attributes_by_name(&parent, name, entry, true)
+                rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(entry.mode), device)
+                    .attempt(|| "make the special file".to_owned())?;
+                self.attributes_by_name(parent, name, entry, true)
             }
         }
     }
