@@ -56,6 +56,8 @@ pub const STOP_TIMEOUT_DEFAULT: i64 = 10;
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
 /// How long a monitor whose run has ended may take to clean up before it is asked what keeps it.
 pub const MONITOR_GOES: Duration = Duration::from_millis(100);
+/// How long whoever wants what a run that is over still has in networks waits for it.
+pub const NETWORKS_LEFT: Duration = Duration::from_secs(10);
 /// How long the end of a process that was found to be gone may take to be told by its monitor.
 pub const END_KNOWN: Duration = Duration::from_secs(10);
 /// First pause before a restart.

@@ -68,6 +68,12 @@ pub enum MonitorError {
     /// The container is not in a state for this.
     #[error("{0}")]
     State(String),
+    /// The container's first process has ended.
+    #[error("container {id} is not running")]
+    Over {
+        /// The container.
+        id: String,
+    },
     /// Published ports cannot be served.
     #[error(transparent)]
     Ports(#[from] berth_net::firewall::Error),
@@ -90,7 +96,7 @@ impl MonitorError {
             Self::Refused(failure) => failure.kind,
             Self::Gone { .. } => ErrorKind::Unavailable,
             Self::Silent { .. } => ErrorKind::DeadlineExceeded,
-            Self::State(_) => ErrorKind::Conflict,
+            Self::State(_) | Self::Over { .. } => ErrorKind::Conflict,
             Self::Ports(error) => error.kind(),
         }
     }
@@ -106,6 +112,18 @@ impl MonitorError {
                 berth_runtime::StartFailure::NotExecutable => StartFailure::NotExecutable,
             }),
             _ => None,
+        }
+    }
+
+    /// Whether it failed because the run was over before the request came.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Gone { .. }
+            | Self::Over { .. }
+            | Self::Runtime(berth_runtime::RuntimeError::NotRunning { .. }) => true,
+            Self::Refused(failure) => failure.is_over,
+            _ => false,
         }
     }
 
@@ -126,6 +144,7 @@ impl MonitorError {
             kind: self.kind(),
             start_failure: self.start_failure(),
             message,
+            is_over: self.is_over(),
         }
     }
 }
@@ -161,6 +180,9 @@ pub struct Failure {
     pub start_failure: Option<StartFailure>,
     /// The attempt and its causes, joined by ": ".
     pub message: String,
+    /// Set when it failed because the container's first process had ended, of which a fact tells or is about to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_over: bool,
 }
 
 impl Failure {

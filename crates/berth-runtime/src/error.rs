@@ -170,6 +170,15 @@ impl RuntimeError {
         }
     }
 
+    /// The kernel's error number, when the kernel was the one who refused, here or in a process of the container.
+    pub fn errno(&self) -> Option<rustix::io::Errno> {
+        match self {
+            Self::System(error) => error.errno(),
+            Self::Reported { errno, .. } => errno.map(rustix::io::Errno::from_raw_os_error),
+            _ => None,
+        }
+    }
+
     /// Whether the program was not found or not executable; `None` for every other failure.
     pub fn start_failure(&self) -> Option<StartFailure> {
         match self {

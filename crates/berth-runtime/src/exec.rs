@@ -72,6 +72,23 @@ pub fn exec(request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
 
 /// As [`exec`], in a container that the caller has at hand.
 pub fn exec_in(container: &Container, request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
+    let id = request.id.clone();
+    match execute(container, request) {
+        // A process that ends loses its namespaces (ESRCH), and its PID namespace takes no process any more (ENOMEM,
+        // pid_namespaces(7)). It has ended for those who wait for it only when all others in its PID namespace have, of
+        // which some are the caller's to reap: so it is looked at, and not waited for.
+        Err(error) if matches!(error.errno(), Some(Errno::SRCH | Errno::NOMEM)) => {
+            let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", container.pid()));
+            match namespace::open(&namespace) {
+                Err(gone) if gone.is_not_found() => Err(RuntimeError::NotRunning { id }),
+                _ => Err(error),
+            }
+        }
+        other => other,
+    }
+}
+
+fn execute(container: &Container, request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
     match container.status() {
         Status::Running | Status::Created => {}
         Status::Paused if request.ignore_paused => {}

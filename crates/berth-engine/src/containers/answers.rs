@@ -3,6 +3,7 @@
 use berth_types::{ContainerId, ErrorKind, Signal};
 
 use super::lifecycle::{News, Refusal, Request};
+use super::phase::Phase;
 use super::record::ContainerRecord;
 use super::requests::WaitOutcome;
 use crate::error::EngineError;
@@ -41,13 +42,16 @@ fn of_kind(kind: ErrorKind, message: String) -> EngineError {
     }
 }
 
-/// Whether a piece of news answers a request, and how.
+/// Whether a piece of news answers a request, and how. `after` is the record that came with it; with `releasing`, what a
+/// run had is about to be put away.
 pub(super) fn answer(
-    id: &ContainerId,
+    after: &ContainerRecord,
+    releasing: bool,
     request: &Request,
     news: &News,
 ) -> Option<Result<(), EngineError>> {
-    let failed = |message: &String| Some(Err(EngineError::Internal(message.clone())));
+    let id = &after.id;
+    let failed = |message: &String, kind: ErrorKind| Some(Err(of_kind(kind, message.clone())));
     let not_running = || {
         Some(Err(EngineError::Conflict(format!(
             "container {id} is not running"
@@ -79,6 +83,19 @@ pub(super) fn answer(
             },
         ) => (network == failed).then(|| Err(of_kind(*kind, message.clone()))),
         (Request::Connect { .. } | Request::Disconnect { .. }, News::Died { .. }) => not_running(),
+        // Somebody else's wish came after this one.
+        (Request::Restart(_), News::Died { .. })
+            if !matches!(after.phase, Phase::Starting { .. }) =>
+        {
+            Some(Err(EngineError::Conflict(format!(
+                "container {id} was stopped before it was started again"
+            ))))
+        }
+        // Its ports and addresses are free when a stop is told to be done.
+        (
+            Request::Stop(_) | Request::Kill(_),
+            News::Died { .. } | News::Stopped | News::Destroyed,
+        ) if releasing => None,
         (Request::Start, News::Started)
         | (Request::Restart(_), News::Restarted)
         | (Request::Stop(_), News::Died { .. } | News::Stopped | News::StartFailed { .. })
@@ -89,17 +106,17 @@ pub(super) fn answer(
         | (Request::Remove(_), News::Destroyed) => Some(Ok(())),
         (Request::Kill(signal), News::Killed { signal: sent }) if signal == sent => {
             // SIGKILL is done when the container is; any other signal when it is sent.
-            (*signal != Signal::KILL).then_some(Ok(()))
+            (*signal != Signal::KILL || !after.phase.is_running()).then_some(Ok(()))
         }
         (Request::Kill(_), News::Died { .. } | News::Stopped) => Some(Ok(())),
         (Request::Kill(_), News::StartFailed { .. }) => Some(Ok(())),
         (
             Request::Kill(_) | Request::Stop(_) | Request::Restart(_) | Request::Remove(_),
-            News::KillFailed { message },
-        ) => failed(message),
-        (Request::Pause | Request::HoldStill, News::PauseFailed { message })
-        | (Request::Unpause, News::UnpauseFailed { message })
-        | (Request::Update(_), News::UpdateFailed { message }) => failed(message),
+            News::KillFailed { message, kind },
+        )
+        | (Request::Pause | Request::HoldStill, News::PauseFailed { message, kind })
+        | (Request::Unpause, News::UnpauseFailed { message, kind })
+        | (Request::Update(_), News::UpdateFailed { message, kind }) => failed(message, *kind),
         (Request::Remove(_), News::RemovalFailed { reason }) => {
             Some(Err(EngineError::Internal(reason.clone())))
         }
@@ -110,4 +127,12 @@ pub(super) fn answer(
         (Request::Stop(_) | Request::Kill(_), News::Destroyed) => Some(Ok(())),
         _ => None,
     }
+}
+
+/// Whether a request that these news do not answer is done once what the run had is put away.
+pub(super) fn is_done_by_release(request: &Request, news: &News) -> bool {
+    matches!(
+        (request, news),
+        (Request::Stop(_) | Request::Kill(_), News::Died { .. })
+    )
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::clients::PendingClients;
 use super::launcher::{Launcher, RunFact};
 use super::lifecycle::{Effect, Event, Fact, Outcome};
-use super::owner::{Message, start_failed};
+use super::owner::Message;
 use super::record::ContainerRecord;
 use crate::execs::Sessions;
 
@@ -31,6 +31,9 @@ impl Performer {
                 if let Some(outcome) = defect(&effect) {
                     self.send(outcome).await;
                 }
+            }
+            if effect == Effect::ReleaseRun {
+                let _ = self.messages.send(Message::Released).await;
             }
         }
         let _ = self.messages.send(Message::EffectsDone).await;
@@ -70,18 +73,21 @@ impl Performer {
                 Err(error) => Outcome::SignalFailed {
                     signal: *signal,
                     message: error.message,
+                    kind: error.kind,
                 },
             },
             Effect::Freeze => match launcher.freeze(id).await {
                 Ok(()) => Outcome::Frozen,
                 Err(error) => Outcome::FreezeFailed {
                     message: error.message,
+                    kind: error.kind,
                 },
             },
             Effect::Thaw => match launcher.thaw(id).await {
                 Ok(()) => Outcome::Thawed,
                 Err(error) => Outcome::ThawFailed {
                     message: error.message,
+                    kind: error.kind,
                 },
             },
             Effect::ApplyLimits(resources) => {
@@ -94,6 +100,7 @@ impl Performer {
                     }
                     Err(error) => Outcome::LimitsFailed {
                         message: error.message,
+                        kind: error.kind,
                     },
                 }
             }
@@ -128,22 +135,33 @@ impl Performer {
     }
 }
 
+/// The outcome of a failed start.
+fn start_failed(exit_code: i32, message: String, kind: ErrorKind) -> Outcome {
+    Outcome::StartFailed {
+        exit_code,
+        message,
+        kind,
+    }
+}
+
 /// What a defect in an effect means for the lifecycle, so that nothing waits for ever.
 fn defect(effect: &Effect) -> Option<Outcome> {
     let message = "a defect in the engine; see its log".to_owned();
+    let kind = ErrorKind::Internal;
     Some(match effect {
-        Effect::Start => start_failed(128, message, ErrorKind::Internal),
+        Effect::Start => start_failed(128, message, kind),
         Effect::Signal(signal) => Outcome::SignalFailed {
             signal: *signal,
             message,
+            kind,
         },
-        Effect::Freeze => Outcome::FreezeFailed { message },
-        Effect::Thaw => Outcome::ThawFailed { message },
-        Effect::ApplyLimits(_) => Outcome::LimitsFailed { message },
+        Effect::Freeze => Outcome::FreezeFailed { message, kind },
+        Effect::Thaw => Outcome::ThawFailed { message, kind },
+        Effect::ApplyLimits(_) => Outcome::LimitsFailed { message, kind },
         Effect::ChangeNetworks(change) => Outcome::NetworksFailed {
             change: change.clone(),
             message,
-            kind: ErrorKind::Internal,
+            kind,
         },
         Effect::Remove { .. } => Outcome::RemovalFailed { reason: message },
         Effect::ReleaseRun => return None,

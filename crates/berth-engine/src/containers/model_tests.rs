@@ -2,9 +2,9 @@
 //!
 //! Invariants, once all is quiet: a container that was acknowledged is there; one whose removal was
 //! acknowledged is not; whatever says it runs has exactly one process; whatever does not has none; what is
-//! gone has left nothing.
+//! gone has left nothing; whoever asked this engine anything has an answer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,9 +17,9 @@ use super::index::{ContainerHandle, Index};
 use super::lifecycle::{Event, Request, step};
 use super::owner::{self, Ask, Environment, Message};
 use super::phase::Phase;
-use super::requests::{RemoveOptions, StopOptions};
+use super::requests::{RemoveOptions, StopOptions, UpdateRequest};
 use super::simulated::{Simulated, World};
-use super::spec::RestartPolicy;
+use super::spec::{Resources, RestartPolicy};
 use super::test_support::record;
 use super::view::ContainerPaths;
 use crate::config::Config;
@@ -37,9 +37,14 @@ enum Act {
     Start,
     Stop,
     Kill,
+    HangUp,
     Restart,
     Pause,
+    HoldStill,
     Unpause,
+    Update { memory: i64 },
+    Connect,
+    Disconnect,
     Remove { force: bool },
     ProgramEnds { code: i32 },
     Wait,
@@ -52,9 +57,14 @@ fn act() -> impl Strategy<Value = Act> {
         6 => Just(Act::Start),
         3 => Just(Act::Stop),
         1 => Just(Act::Kill),
-        2 => Just(Act::Restart),
+        1 => Just(Act::HangUp),
+        3 => Just(Act::Restart),
         1 => Just(Act::Pause),
+        1 => Just(Act::HoldStill),
         1 => Just(Act::Unpause),
+        1 => (1..3_i64).prop_map(|memory| Act::Update { memory }),
+        1 => Just(Act::Connect),
+        1 => Just(Act::Disconnect),
         2 => any::<bool>().prop_map(|force| Act::Remove { force }),
         3 => (0..2_i32).prop_map(|code| Act::ProgramEnds { code }),
         3 => Just(Act::Wait),
@@ -229,6 +239,13 @@ impl Life {
     }
 }
 
+/// A request that has been sent.
+struct Asked {
+    act: Act,
+    id: ContainerId,
+    answer: oneshot::Receiver<Result<(), EngineError>>,
+}
+
 fn policy(number: u8) -> RestartPolicy {
     match number {
         1 => RestartPolicy::UnlessStopped,
@@ -244,8 +261,7 @@ fn run(acts: &[Act], seed: u32) {
     let mut acknowledged: HashSet<ContainerId> = HashSet::new();
     let mut may_go: HashSet<ContainerId> = HashSet::new();
     let mut removed: HashSet<ContainerId> = HashSet::new();
-    let mut removing: HashMap<ContainerId, oneshot::Receiver<Result<(), EngineError>>> =
-        HashMap::new();
+    let mut asked: Vec<Asked> = Vec::new();
     let mut number = 0_u8;
     for (place, act) in acts.iter().enumerate() {
         let handles = life.environment.index.all();
@@ -291,7 +307,7 @@ fn run(acts: &[Act], seed: u32) {
             }
             (Act::Crash, _) => {
                 life.crash();
-                removing.clear();
+                asked.clear();
                 life = Life::begin(directory.path(), &world, seed.wrapping_add(place as u32));
             }
             (Act::Wait, _) => {
@@ -304,8 +320,24 @@ fn run(acts: &[Act], seed: u32) {
                     Act::Start => Request::Start,
                     Act::Stop => Request::Stop(StopOptions::default()),
                     Act::Kill => Request::Kill(Signal::KILL),
+                    Act::HangUp => Request::Kill(Signal::from_number(1).expect("SIGHUP")),
                     Act::Restart => Request::Restart(StopOptions::default()),
                     Act::Pause => Request::Pause,
+                    Act::HoldStill => Request::HoldStill,
+                    Act::Update { memory } => Request::Update(Box::new(UpdateRequest {
+                        resources: Resources {
+                            memory: Some(memory << 24),
+                            ..Resources::default()
+                        },
+                        restart: None,
+                    })),
+                    Act::Connect => Request::Connect {
+                        network: "net".to_owned(),
+                        attachment: Box::default(),
+                    },
+                    Act::Disconnect => Request::Disconnect {
+                        network: "net".to_owned(),
+                    },
                     Act::Unpause => Request::Unpause,
                     Act::Remove { force } => {
                         may_go.insert(handle.id.clone());
@@ -316,21 +348,26 @@ fn run(acts: &[Act], seed: u32) {
                     }
                     _ => continue,
                 };
-                let removes = matches!(request, Request::Remove(_));
                 let answer = life.ask(&handle, request);
-                if removes {
-                    removing.insert(handle.id.clone(), answer);
-                }
+                asked.push(Asked {
+                    act: *act,
+                    id: handle.id.clone(),
+                    answer,
+                });
             }
             _ => {}
         }
     }
-    life.settle();
-    for (id, mut answer) in removing {
-        if matches!(answer.try_recv(), Ok(Ok(()))) {
+    for Asked { act, id, answer } in asked {
+        let answer = life
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, answer).await })
+            .unwrap_or_else(|_| panic!("{act:?} of {id} is never answered"));
+        if matches!((act, answer), (Act::Remove { .. }, Ok(Ok(())))) {
             removed.insert(id);
         }
     }
+    life.settle();
     check(&life, &world, &acknowledged, &may_go, &removed);
     // And once more, from the disk.
     life.crash();
@@ -338,7 +375,8 @@ fn run(acts: &[Act], seed: u32) {
     life.settle();
     check(&life, &world, &acknowledged, &may_go, &removed);
     // In the end everything can be removed, and nothing is left.
-    for _ in 0..50 {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::time::Instant::now() < deadline {
         let handles = life.environment.index.all();
         if handles.is_empty() {
             break;

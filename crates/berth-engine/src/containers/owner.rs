@@ -16,20 +16,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_types::{ContainerId, ErrorKind, Timestamp};
+use berth_types::{ContainerId, Timestamp};
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::announce;
-use super::answers::{answer, gone, outcome_of, refused};
+use super::answers::{answer, gone, is_done_by_release, outcome_of, refused};
 use super::clients::PendingClients;
 use super::effects::{self, Performer};
 use super::index::{ContainerHandle, Index};
 use super::launcher::Launcher;
-use super::lifecycle::{
-    self, Durability, Effect, Event, News, Outcome, Refusal, Request, Step, Timer,
-};
+use super::lifecycle::{self, Durability, Effect, Event, News, Refusal, Request, Step, Timer};
 use super::phase::Phase;
 use super::probing;
 use super::record::ContainerRecord;
@@ -67,6 +65,8 @@ pub enum Message {
     Notes(Vec<String>),
     /// What the run has in networks.
     Network(Option<Arc<RunNetwork>>),
+    /// What the latest run had is put away.
+    Released,
     /// The queued effects are done.
     EffectsDone,
 }
@@ -98,6 +98,8 @@ struct Waiter {
 struct Pending {
     request: Request,
     reply: oneshot::Sender<Result<(), EngineError>>,
+    /// The run whose end was asked for has ended, and is being put away.
+    ended: bool,
 }
 
 struct Owner {
@@ -234,6 +236,7 @@ impl Owner {
             Message::Event(event) => self.event(&event).await,
             Message::Notes(notes) => self.notes = notes,
             Message::Network(network) => self.network = network,
+            Message::Released => self.tell_released(),
             Message::EffectsDone => {
                 self.performing = false;
                 self.perform();
@@ -243,7 +246,15 @@ impl Owner {
 
     async fn ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Request(request, reply) => self.request(Pending { request, reply }).await,
+            Ask::Request(request, reply) => {
+                let ended = false;
+                self.request(Pending {
+                    request,
+                    reply,
+                    ended,
+                })
+                .await;
+            }
             Ask::Wait(condition, reply) => {
                 let (outcome, receiver) = oneshot::channel();
                 self.wait(condition, outcome);
@@ -375,7 +386,7 @@ impl Owner {
                 if matches!(news, News::Renamed { .. }) {
                     self.renamed(&subject);
                 }
-                self.tell(&subject, news);
+                self.tell(&subject, released, news);
             }
         }
         if let Some(record) = self.record.clone() {
@@ -396,6 +407,7 @@ impl Owner {
         let phase = self.record.as_ref().map(|r| r.phase.clone());
         let phase = phase.as_ref();
         if released {
+            self.environment.networks.run_is_over(&self.id);
             self.clients.disconnect();
             self.environment.sessions.container_ended(&self.id);
         }
@@ -520,7 +532,7 @@ impl Owner {
     }
 
     /// Answers those who asked or wait.
-    fn tell(&mut self, record: &ContainerRecord, news: &News) {
+    fn tell(&mut self, record: &ContainerRecord, releasing: bool, news: &News) {
         let (ends, removed) = match news {
             News::Died { .. } | News::StartFailed { .. } => (true, false),
             News::Destroyed => (true, true),
@@ -551,12 +563,22 @@ impl Owner {
         }
         let pending = std::mem::take(&mut self.pending);
         for pending in pending {
-            match answer(&self.id, &pending.request, news) {
+            match answer(record, releasing, &pending.request, news) {
                 Some(answer) => {
                     let _ = pending.reply.send(answer);
                 }
-                None => self.pending.push(pending),
+                None => {
+                    let ended = pending.ended || is_done_by_release(&pending.request, news);
+                    self.pending.push(Pending { ended, ..pending });
+                }
             }
+        }
+    }
+
+    /// Answers those who asked for the end of the run that was released.
+    fn tell_released(&mut self) {
+        for pending in self.pending.extract_if(.., |pending| pending.ended) {
+            let _ = pending.reply.send(Ok(()));
         }
     }
 
@@ -567,14 +589,5 @@ impl Owner {
             let _ = pending.reply.send(Err(gone(&self.id)));
         }
         self.waiters.clear();
-    }
-}
-
-/// The outcome of a failed start, for the lifecycle.
-pub(super) fn start_failed(exit_code: i32, message: String, kind: ErrorKind) -> Outcome {
-    Outcome::StartFailed {
-        exit_code,
-        message,
-        kind,
     }
 }

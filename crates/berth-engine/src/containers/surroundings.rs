@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_image::rootfs::rootfs_file;
 use berth_sys::mount::overlay::Overlay;
-use berth_types::{Digest, ErrorKind, Platform};
+use berth_types::{ContainerId, Digest, ErrorKind, Platform};
 use oci_spec::runtime::LinuxSeccomp;
 use rustix::fs::FileType;
 
@@ -487,17 +487,22 @@ fn collect(
 /// Who a further program in a running container runs as: by the files it has now.
 ///
 /// # Errors
-/// When there is no such user.
-pub fn running_account(pid: u32, user: &str, further: &[String]) -> Result<Account, EngineError> {
+/// When there is no such user; `Conflict` when the container's process has ended.
+pub fn running_account(
+    container: &ContainerId,
+    pid: u32,
+    user: &str,
+    further: &[String],
+) -> Result<Account, EngineError> {
     let attempt = |what: &str| format!("read {what} of the container");
     let root = berth_sys::proc::open_link(
         Path::new(&format!("/proc/{pid}/root")),
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY,
     )
     .map(berth_sys::path::Root::from_descriptor)
-    .map_err(|e| {
-        let kind = e.kind();
-        EngineError::failed(attempt("the root"), kind, e)
+    .map_err(|e| match e.is_not_found() {
+        true => EngineError::Conflict(format!("container {container} is not running")),
+        false => EngineError::failed(attempt("the root"), e.kind(), e),
     })?;
     let read = |path: &str| -> Result<Vec<u8>, EngineError> {
         // Never a fifo that blocks, nor a device that answers: only what is a regular file is read.

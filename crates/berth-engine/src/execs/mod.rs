@@ -7,7 +7,7 @@ mod sessions;
 
 use std::sync::Arc;
 
-use berth_types::{ContainerId, ExecId};
+use berth_types::{ContainerId, ErrorKind, ExecId};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
@@ -183,7 +183,8 @@ async fn start_session(
             } else {
                 &request.user
             };
-            let account = surroundings::running_account(pid, user, &view.spec.host.group_add)?;
+            let account =
+                surroundings::running_account(&view.id, pid, user, &view.spec.host.group_add)?;
             oci::exec_process(&view, &host.features, &request, &account)
         })
         .await
@@ -200,12 +201,16 @@ async fn start_session(
                 .launcher
                 .exec(&view.id, plan)
                 .await
-                .map_err(|error| EngineError::Start {
-                    message: error.message,
-                    exit_code: error.exit_code,
-                    kind: error.kind,
+                .map_err(|error| match error.kind {
+                    ErrorKind::Conflict => EngineError::Conflict(error.message),
+                    kind => EngineError::Start {
+                        message: error.message,
+                        exit_code: error.exit_code,
+                        kind,
+                    },
                 })
         }
+        Err(error @ EngineError::Conflict(_)) => Err(error),
         // The session is there and cannot be run: Docker's 126.
         Err(error) => Err(EngineError::Start {
             message: error.full_text(),

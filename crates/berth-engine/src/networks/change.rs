@@ -44,13 +44,22 @@ impl Networks {
             .first()
             .map(|(_, w)| w.clone())
             .unwrap_or_default();
-        let id = container.clone();
-        let (joined, record) = self
-            .shared
-            .block(move |shared| {
+        let connect = |namespace: OwnedFd| {
+            let (id, reference, wanted) = (container.clone(), reference.clone(), wanted.clone());
+            let (request, priorities) = (request.clone(), priorities.clone());
+            self.shared.block(move |shared| {
                 shared.connect(&id, &reference, &wanted, &request, namespace, &priorities)
             })
-            .await?;
+        };
+        let leaving = self.shared.leaving.now();
+        let again = namespace
+            .try_clone()
+            .map_err(|e| EngineError::io("copy a descriptor of the container's network", e))?;
+        let mut connected = connect(namespace).await;
+        if connected.is_err() && self.shared.leaving.left(&leaving).await {
+            connected = connect(again).await;
+        }
+        let (joined, record) = connected?;
         self.shared.announce("connect", &record, Some(container));
         Ok(joined)
     }
@@ -180,7 +189,7 @@ impl Shared {
         let ground = self.ground()?;
         let mut all = self.present(container, priorities);
         let Some(at) = all.iter().position(|r| r.record.id == *network) else {
-            return Err(EngineError::NotFound(format!(
+            return Err(EngineError::Forbidden(format!(
                 "container {container} is not connected to network {network}"
             )));
         };

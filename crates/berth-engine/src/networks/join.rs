@@ -54,6 +54,15 @@ pub struct Joined {
 }
 
 impl Reservation {
+    /// Whether all its places are still in the book: an attempt to make them that failed late has given them back.
+    fn is_whole(&self) -> bool {
+        let book = self.shared.book();
+        self.reserved.iter().all(|reserved| {
+            book.get(&reserved.record.id)
+                .is_some_and(|entry| entry.member(&self.container).is_some())
+        })
+    }
+
     /// The places, in the order of interfaces.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.reserved.iter().map(|r| &r.endpoint)
@@ -117,7 +126,24 @@ impl Networks {
     ///
     /// # Errors
     /// `NotFound` when a network is gone, `Forbidden` when an address is in use, `Invalid` for what makes no sense.
-    pub fn reserve(
+    pub async fn reserve(
+        &self,
+        container: &ContainerId,
+        request: JoinRequest,
+    ) -> Result<Reservation, EngineError> {
+        let leaving = self.shared.leaving.now();
+        if leaving.is_empty() {
+            return self.reserve_now(container, request);
+        }
+        match self.reserve_now(container, request.clone()) {
+            Err(_) if self.shared.leaving.left(&leaving).await => {
+                self.reserve_now(container, request)
+            }
+            reserved => reserved,
+        }
+    }
+
+    fn reserve_now(
         &self,
         container: &ContainerId,
         request: JoinRequest,
@@ -165,56 +191,32 @@ impl Networks {
     ///
     /// # Errors
     /// What the kernel refuses; a port of the host that is taken.
-    pub async fn attach(&self, mut reservation: Reservation) -> Result<Joined, EngineError> {
-        let shared = Arc::clone(&self.shared);
-        let run = self
-            .shared
-            .block(move |_| {
-                let joined = shared.make(&mut reservation)?;
-                reservation.kept = true;
-                Ok((
-                    joined,
-                    reservation
-                        .reserved
-                        .iter()
-                        .map(|r| Arc::clone(&r.record))
-                        .collect::<Vec<_>>(),
-                    reservation.container.clone(),
-                ))
-            })
-            .await?;
-        let (joined, records, container) = run;
-        for record in records {
-            self.shared.announce("connect", &record, Some(&container));
+    pub async fn attach(&self, reservation: Reservation) -> Result<Joined, EngineError> {
+        let leaving = self.shared.leaving.now();
+        let (mut reservation, mut made) = self.attach_now(reservation).await?;
+        if made.is_err() && reservation.is_whole() && self.shared.leaving.left(&leaving).await {
+            (reservation, made) = self.attach_now(reservation).await?;
+        }
+        let joined = made?;
+        for reserved in &reservation.reserved {
+            self.shared
+                .announce("connect", &reserved.record, Some(&reservation.container));
         }
         Ok(joined)
     }
 
-    /// Takes a container out of all networks: its run is over, or never came to be. Nothing there is fine.
-    ///
-    /// # Errors
-    /// What the kernel refuses; the places are given back all the same.
-    pub async fn leave(&self, container: &ContainerId) -> Result<(), EngineError> {
-        let known = {
-            let book = self.shared.book();
-            book.run(container).is_some()
-        };
-        if !known {
-            return Ok(());
-        }
-        let container = container.clone();
-        let left = self
-            .shared
-            .block({
-                let container = container.clone();
-                move |shared| Ok(shared.leave_all(&container))
+    async fn attach_now(
+        &self,
+        mut reservation: Reservation,
+    ) -> Result<(Reservation, Result<Joined, EngineError>), EngineError> {
+        self.shared
+            .block(move |shared| {
+                let made = shared.make(&mut reservation);
+                // Kept here: who waits for this may be gone when it is done.
+                reservation.kept = made.is_ok();
+                Ok((reservation, made))
             })
-            .await?;
-        for record in left.0 {
-            self.shared
-                .announce("disconnect", &record, Some(&container));
-        }
-        left.1
+            .await
     }
 
     /// Takes whoever has this name or id out of a network, without asking the container. Tells whether there was one.
@@ -525,7 +527,7 @@ impl Shared {
     }
 
     /// Takes a container out of everything. The places are given back whatever fails.
-    fn leave_all(
+    pub(super) fn leave_all(
         &self,
         container: &ContainerId,
     ) -> (

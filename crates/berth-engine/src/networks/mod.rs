@@ -14,6 +14,7 @@ mod default_bridge;
 mod endpoint;
 mod ground;
 mod join;
+mod leaving;
 mod list;
 mod names;
 mod notices;
@@ -38,6 +39,7 @@ use tokio::sync::Semaphore;
 
 use self::book::{Book, Stage};
 use self::ground::Ground;
+use self::leaving::Leaving;
 use self::names::NamesFiles;
 use self::options::DriverOptions;
 use crate::clock;
@@ -77,6 +79,7 @@ struct Shared {
     ground: Mutex<Option<Arc<Ground>>>,
     /// Ports of the host that containers hold.
     ports: Arc<Mutex<PortBook>>,
+    leaving: Leaving,
     names: NamesFiles,
     records: Records,
     events: Events,
@@ -169,6 +172,16 @@ impl Shared {
         parts
     }
 
+    /// A network with its members, without those whose runs are over.
+    fn view(&self, entry: &book::Entry) -> NetworkView {
+        let mut view = entry.view();
+        if !view.members.is_empty() {
+            let leaving = self.leaving.now();
+            view.members.retain(|m| !leaving.contains(&m.container));
+        }
+        view
+    }
+
     /// Runs work that blocks, a few at a time.
     async fn block<T: Send + 'static>(
         self: &Arc<Self>,
@@ -211,6 +224,7 @@ impl Networks {
             book: Mutex::default(),
             ground: Mutex::default(),
             ports: Arc::new(Mutex::new(PortBook::new(ephemeral, reserved))),
+            leaving: Leaving::default(),
             names,
             records,
             events,
@@ -243,7 +257,7 @@ impl Networks {
     /// # Errors
     /// `NotFound` when there is no such network, `Invalid` when several are meant.
     pub fn inspect(&self, reference: &str) -> Result<NetworkView, EngineError> {
-        Ok(self.shared.book().find(reference)?.view())
+        Ok(self.shared.view(self.shared.book().find(reference)?))
     }
 
     /// Networks that pass the filters `dangling`, `driver`, `id`, `label`, `name`, `scope`, `type`.
@@ -257,7 +271,7 @@ impl Networks {
             .book()
             .entries()
             .filter(|e| e.stage != Stage::Making)
-            .map(book::Entry::view)
+            .map(|entry| self.shared.view(entry))
             .filter(|view| wanted(view))
             .collect())
     }
@@ -267,12 +281,18 @@ impl Networks {
     /// # Errors
     /// `Forbidden` when somebody is in it, or it is one of those that are always there.
     pub async fn remove(&self, reference: &str) -> Result<(), EngineError> {
-        let id = {
+        let mark = || {
             let mut book = self.shared.book();
             let id = book.find_ready(reference)?.record.id.clone();
             mark_removing(&mut book, &id)?;
-            id
+            Ok::<_, EngineError>(id)
         };
+        let leaving = self.shared.leaving.now();
+        let mut marked = mark();
+        if marked.is_err() && self.shared.leaving.left(&leaving).await {
+            marked = mark();
+        }
+        let id = marked?;
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move { remove(&shared, &id).await })
             .await
@@ -290,7 +310,7 @@ impl Networks {
             .shared
             .book()
             .entries()
-            .map(book::Entry::view)
+            .map(|entry| self.shared.view(entry))
             .filter(|v| !v.record.is_predefined() && v.members.is_empty() && wanted(v))
             .collect();
         let mut removed = Vec::new();

@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use berth_runtime::{
-    Container, CreateRequest, ExecProcess, ExecRequest, RootSource, RuntimeError, StdioRequest,
+    Container, CreateRequest, ExecProcess, ExecRequest, RootSource, RuntimeError, Status,
+    StdioRequest,
 };
 use berth_sys::cgroup::{Cgroup, Hierarchy};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
@@ -176,7 +177,14 @@ impl Backend {
 
     pub(super) fn resume(&mut self) -> Result<(), MonitorError> {
         match self {
-            Self::Builtin { container, .. } => Ok(Self::container(container)?.resume()?),
+            Self::Builtin { container, .. } => match Self::container(container)?.resume() {
+                // Thawed by a SIGKILL for all its processes, for which they have to run.
+                Err(RuntimeError::WrongStatus {
+                    status: Status::Running,
+                    ..
+                }) => Ok(()),
+                other => Ok(other?),
+            },
             Self::Program { program, .. } => program.resume(),
         }
     }

@@ -223,6 +223,13 @@ impl<T> Slab<T> {
         key
     }
 
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
+        match self.entries.get(key.index as usize) {
+            Some((generation, entry)) if *generation == key.generation => entry.as_ref(),
+            _ => None,
+        }
+    }
+
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         match self.entries.get_mut(key.index as usize) {
             Some((generation, entry)) if *generation == key.generation => entry.as_mut(),

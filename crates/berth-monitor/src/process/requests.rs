@@ -44,7 +44,8 @@ impl Monitor {
                 }
             }
             Ok(FromDaemon::Request { number, request }) => {
-                (number, self.carry_out(request, descriptors))
+                let result = self.carry_out(request, descriptors);
+                (number, result.map_err(|error| self.or_over(error)))
             }
             Err(error) => match number_of(&body) {
                 Some(number) => return self.answer(key, number, Err(unknown(&error))),
@@ -83,10 +84,7 @@ impl Monitor {
             _ => {}
         }
         if self.state == RunState::Exited {
-            return Err(MonitorError::State(format!(
-                "container {} is not running",
-                self.id
-            )));
+            return Err(self.over());
         }
         match request {
             // Served by the caller or above.
@@ -139,6 +137,25 @@ impl Monitor {
             }
         }
         Ok(Reply::Done)
+    }
+
+    fn over(&self) -> MonitorError {
+        MonitorError::Over {
+            id: self.id.clone(),
+        }
+    }
+
+    /// Why a request failed: whatever it says, it is that the container's first process has ended where it has. Its end
+    /// may be known to the kernel before it is known here.
+    fn or_over(&self, error: MonitorError) -> MonitorError {
+        let init = self.sessions.get(self.init);
+        let has_ended =
+            init.is_some_and(|init| berth_sys::process::has_ended(&init.pidfd).unwrap_or(false));
+        if has_ended && error.start_failure().is_none() {
+            self.over()
+        } else {
+            error
+        }
     }
 
     /// Executes the program.

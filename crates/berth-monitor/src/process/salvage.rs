@@ -48,6 +48,7 @@ pub fn salvage(directory: &Path) -> Result<ExitRecord, MonitorError> {
             kind: berth_types::ErrorKind::Internal,
             start_failure: None,
             message,
+            is_over: false,
         }),
         execs: std::collections::BTreeMap::new(),
     };

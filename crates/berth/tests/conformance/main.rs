@@ -81,6 +81,7 @@ scenarios![
     limits::update_changes_a_running_container,
     limits::resource_limits_of_the_process,
     network::none_and_host,
+    networks::what_a_run_had_is_free_when_its_end_is_told,
     networks::networks_are_made_listed_and_removed since 28,
     networks::containers_join_and_leave since 28,
     networks::names_are_found,

@@ -1,6 +1,10 @@
 //! Networks of users, in a network namespace of the daemon's own.
 
-use berth_testkit::{network, wait};
+use std::io::{BufRead, BufReader, Read, Write};
+
+use berth_testkit::daemon::API;
+use berth_testkit::{Daemon, network, wait};
+use serde_json::{Value, json};
 
 use crate::subject::Subject;
 
@@ -191,4 +195,158 @@ pub(crate) fn mistakes_are_told(on: &Subject) {
         told(on, "network ls -f type=custom --format '{{.Name}}'"),
         "one"
     );
+}
+
+/// Makes a container by the API, without the time that a client takes.
+fn create(daemon: &Daemon, name: &str, command: &[&str], host: &Value) -> String {
+    let body = json!({
+        "Image": "busybox",
+        "Cmd": command,
+        "ExposedPorts": {"80/tcp": {}},
+        "HostConfig": host,
+    });
+    let target = format!("/containers/create?name={name}");
+    let made = daemon.api("POST", &target, Some(&body)).expect(201).json();
+    made["Id"].as_str().expect("an id").to_owned()
+}
+
+/// Asks for something that is done, and says what it was for where it is not.
+fn done(daemon: &Daemon, method: &str, target: &str, what: &str) {
+    let answer = daemon.api(method, target, None);
+    assert_eq!(answer.status, 204, "{what}: {}", answer.text());
+}
+
+/// Runs a container that removes itself, from its start to the moment its removal is told.
+fn run_to_removal(daemon: &Daemon, id: &str, what: &str) {
+    let mut waiting = BufReader::new(daemon.connect().expect("a connection"));
+    let head = format!(
+        "POST {API}/containers/{id}/wait?condition=removed HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    waiting.get_mut().write_all(head.as_bytes()).expect("sent");
+    // With the head the wait has begun.
+    let mut line = String::new();
+    waiting.read_line(&mut line).expect("an answer");
+    assert!(line.contains(" 200 "), "{line}");
+    done(daemon, "POST", &format!("/containers/{id}/start"), what);
+    let mut rest = String::new();
+    waiting.read_to_string(&mut rest).expect("the end");
+    assert!(rest.contains("StatusCode"), "{rest}");
+}
+
+pub(crate) fn what_a_run_had_is_free_when_its_end_is_told(on: &Subject) {
+    let on = &on.with_network();
+    let daemon = &on.daemon;
+    let port = |network: &str, auto_remove: bool| {
+        json!({
+            "NetworkMode": network,
+            "AutoRemove": auto_remove,
+            "PortBindings": {"80/tcp": [{"HostPort": "18080"}]},
+        })
+    };
+    let subnet = json!({
+        "Name": "own",
+        "IPAM": {"Config": [{"Subnet": "10.126.0.0/24"}]},
+    });
+    for round in 0..6 {
+        // The port of a container that has removed itself.
+        for number in 0..3 {
+            let name = format!("short{round}-{number}");
+            let id = create(daemon, &name, &["true"], &port("bridge", true));
+            run_to_removal(daemon, &id, "the port of one that has removed itself");
+        }
+        // The port of one that was stopped, and of one that was killed.
+        for end in ["stop?t=0", "kill"] {
+            let first = create(daemon, "first", &["sleep", "1000"], &port("bridge", false));
+            let second = create(daemon, "second", &["sleep", "1000"], &port("bridge", false));
+            done(
+                daemon,
+                "POST",
+                &format!("/containers/{first}/start"),
+                "start",
+            );
+            done(daemon, "POST", &format!("/containers/{first}/{end}"), end);
+            let what = format!("the port after {end}");
+            done(
+                daemon,
+                "POST",
+                &format!("/containers/{second}/start"),
+                &what,
+            );
+            for id in [&first, &second] {
+                done(
+                    daemon,
+                    "DELETE",
+                    &format!("/containers/{id}?force=1"),
+                    "remove",
+                );
+            }
+        }
+        // Its address, and its place in a network.
+        daemon
+            .api("POST", "/networks/create", Some(&subnet))
+            .expect(201);
+        let host = json!({"NetworkMode": "own"});
+        let at = json!({"EndpointsConfig": {"own": {"IPAMConfig": {"IPv4Address": "10.126.0.9"}}}});
+        let ids: Vec<String> = ["first", "second"]
+            .into_iter()
+            .map(|name| {
+                let body = json!({
+                    "Image": "busybox",
+                    "Cmd": ["sleep", "1000"],
+                    "HostConfig": host,
+                    "NetworkingConfig": at,
+                });
+                let target = format!("/containers/create?name={name}");
+                let made = daemon.api("POST", &target, Some(&body)).expect(201).json();
+                made["Id"].as_str().expect("an id").to_owned()
+            })
+            .collect();
+        for id in &ids {
+            done(
+                daemon,
+                "POST",
+                &format!("/containers/{id}/start"),
+                "the address of one that was stopped",
+            );
+            done(
+                daemon,
+                "POST",
+                &format!("/containers/{id}/stop?t=0"),
+                "stop",
+            );
+            let members = daemon.api("GET", "/networks/own", None).expect(200).json();
+            assert_eq!(
+                members["Containers"],
+                json!({}),
+                "a member that was stopped"
+            );
+        }
+        done(
+            daemon,
+            "DELETE",
+            "/networks/own",
+            "a network whose only members were stopped",
+        );
+        for id in &ids {
+            done(
+                daemon,
+                "DELETE",
+                &format!("/containers/{id}?force=1"),
+                "remove",
+            );
+        }
+        daemon
+            .api("POST", "/networks/create", Some(&subnet))
+            .expect(201);
+        let own = json!({"NetworkMode": "own", "AutoRemove": true});
+        let id = create(daemon, "only", &["true"], &own);
+        run_to_removal(daemon, &id, "start");
+        done(
+            daemon,
+            "DELETE",
+            "/networks/own",
+            "a network whose only member has removed itself",
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! The real executable with private directories: what is Berth's own and has no counterpart on the
 //! reference. What both have to do stands in `../conformance`.
 
+mod anytime;
 mod api;
 mod bad_input;
 mod copies;

@@ -12,7 +12,7 @@ use berth_types::Timestamp;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::path::{Asked, followed};
-use super::{Opened, check_phase, failed, path_error, read_only};
+use super::{Opened, failed, path_error, read_only};
 use crate::containers::accounts::AccountFiles;
 use crate::containers::view::ContainerView;
 use crate::containers::{Containers, announce, defect};
@@ -244,12 +244,14 @@ impl Containers {
         path: &str,
         container: Arc<ContainerView>,
     ) -> Result<ArchiveOut, EngineError> {
-        check_phase(&container, "copy from")?;
-        let view = self.view(&container, true).await?;
         let (path, shown) = (path.to_owned(), reference.to_owned());
-        tokio::task::spawn_blocking(move || look(view, &path, &shown))
-            .await
-            .map_err(defect)?
+        self.with_files(&container, "copy from", async {
+            let view = self.view(&container, true).await?;
+            tokio::task::spawn_blocking(move || look(view, &path, &shown))
+                .await
+                .map_err(defect)?
+        })
+        .await
     }
 
     /// Extracts an archive, compressed or not, into a directory of a container.
@@ -265,15 +267,18 @@ impl Containers {
         archive: impl Read + Send + 'static,
     ) -> Result<Extracted, EngineError> {
         let container = self.find(reference)?.view();
-        check_phase(&container, "copy to")?;
-        let view = self.view(&container, true).await?;
         let (text, shown) = (path.to_owned(), reference.to_owned());
         let subject = Arc::clone(&container);
-        let done = tokio::task::spawn_blocking(move || {
-            put(&view, &subject, &shown, &text, &options, archive)
-        })
-        .await
-        .map_err(defect)??;
+        let done = self
+            .with_files(&container, "copy to", async {
+                let view = self.view(&container, true).await?;
+                tokio::task::spawn_blocking(move || {
+                    put(&view, &subject, &shown, &text, &options, archive)
+                })
+                .await
+                .map_err(defect)?
+            })
+            .await?;
         announce::of_view(
             &self.environment.events,
             &container,

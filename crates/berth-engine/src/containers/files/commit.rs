@@ -60,9 +60,13 @@ impl Containers {
                 service.hold_still(subject.id.as_str()).await?;
             }
             let (images, of) = (service.images.clone(), Arc::clone(&subject));
-            let made = tokio::task::spawn_blocking(move || make(&images, &of, request, config))
-                .await
-                .map_err(defect);
+            let made = service
+                .with_files(&subject, "commit", async {
+                    tokio::task::spawn_blocking(move || make(&images, &of, request, config))
+                        .await
+                        .map_err(defect)?
+                })
+                .await;
             if freeze {
                 match service.unpause(subject.id.as_str()).await {
                     // Ended or thawed by somebody else meanwhile.
@@ -70,7 +74,7 @@ impl Containers {
                     Err(error) => return Err(error),
                 }
             }
-            made?
+            made
         })
         .await
         .map_err(defect)??;

@@ -7,7 +7,7 @@ use berth_image::archive::ArchiveWriter;
 use berth_image::files::walk::open_root;
 use berth_image::files::{PackOptions, pack};
 
-use super::{Opened, check_phase, mount_points};
+use super::{Opened, mount_points};
 use crate::containers::{Containers, announce, defect};
 use crate::error::EngineError;
 
@@ -39,8 +39,9 @@ impl Containers {
     /// `Conflict` when it is being removed.
     pub async fn export(&self, reference: &str) -> Result<Export, EngineError> {
         let container = self.find(reference)?.view();
-        check_phase(&container, "export")?;
-        let view = self.view(&container, false).await?;
+        let view = self
+            .with_files(&container, "export", self.view(&container, false))
+            .await?;
         announce::of_view(&self.environment.events, &container, "export", &[]);
         Ok(Export { view })
     }
@@ -51,13 +52,15 @@ impl Containers {
     /// `Conflict` when it is being removed.
     pub async fn changes(&self, reference: &str) -> Result<Vec<Change>, EngineError> {
         let container = self.find(reference)?.view();
-        check_phase(&container, "list the changes of")?;
-        let images = self.images.clone();
-        tokio::task::spawn_blocking(move || {
-            images.rootfs_changes(&container.id, &container.spec.image_id, &mount_points())
+        let (images, subject) = (self.images.clone(), std::sync::Arc::clone(&container));
+        self.with_files(&container, "list the changes of", async {
+            tokio::task::spawn_blocking(move || {
+                images.rootfs_changes(&subject.id, &subject.spec.image_id, &mount_points())
+            })
+            .await
+            .map_err(defect)?
+            .map_err(EngineError::from)
         })
         .await
-        .map_err(defect)?
-        .map_err(EngineError::from)
     }
 }

@@ -164,6 +164,31 @@ fn open(
 }
 
 impl Containers {
+    /// Does something with the files of a container. Where it was removed meanwhile, that is why it failed, and what was
+    /// made for it goes again.
+    async fn with_files<T>(
+        &self,
+        container: &ContainerView,
+        attempt: &str,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        check_phase(container, attempt)?;
+        let done = work.await;
+        let refusal = match self.find(container.id.as_str()) {
+            Ok(handle) if !matches!(handle.view().phase, Phase::Removing { .. }) => return done,
+            Ok(handle) => check_phase(&handle.view(), attempt).err(),
+            Err(gone) => Some(gone),
+        };
+        let (images, id) = (self.images.clone(), container.id.clone());
+        tokio::task::spawn_blocking(move || images.remove_rootfs(&id))
+            .await
+            .map_err(defect)??;
+        match (done, refusal) {
+            (Err(_), Some(refusal)) => Err(refusal),
+            (done, _) => done,
+        }
+    }
+
     /// Opens the files of a container, see [`open`]. Waits while its start is under way: then it has mounts of its own.
     async fn view(
         &self,

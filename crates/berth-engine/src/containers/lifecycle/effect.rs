@@ -53,8 +53,10 @@ pub enum News {
     KillFailed {
         /// Why.
         message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
-    /// The run is over.
+    /// The run is over; [`Effect::ReleaseRun`] follows.
     Died {
         /// Exit code.
         code: i32,
@@ -71,6 +73,8 @@ pub enum News {
     PauseFailed {
         /// Why.
         message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
     /// Thawed.
     Unpaused,
@@ -78,6 +82,8 @@ pub enum News {
     UnpauseFailed {
         /// Why.
         message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
     /// Another name.
     Renamed {
@@ -90,6 +96,8 @@ pub enum News {
     UpdateFailed {
         /// Why.
         message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
     /// A network was joined or left.
     NetworksChanged {

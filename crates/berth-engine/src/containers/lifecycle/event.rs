@@ -68,6 +68,8 @@ pub enum Outcome {
         signal: Signal,
         /// Why.
         message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
     /// A signal was sent.
     SignalSent {
@@ -80,6 +82,8 @@ pub enum Outcome {
     FreezeFailed {
         /// Why.
         message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
     /// All processes run on.
     Thawed,
@@ -87,6 +91,8 @@ pub enum Outcome {
     ThawFailed {
         /// Why.
         message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
     /// New limits hold.
     LimitsApplied,
@@ -94,6 +100,8 @@ pub enum Outcome {
     LimitsFailed {
         /// Why.
         message: String,
+        /// For callers.
+        kind: ErrorKind,
     },
     /// A network was joined or left.
     NetworksChanged(NetworkChange),

@@ -20,7 +20,7 @@ mod table_tests;
 #[cfg(test)]
 pub(crate) use table_tests::events as table_events;
 
-use berth_types::{Signal, Timestamp};
+use berth_types::{ErrorKind, Signal, Timestamp};
 
 use super::health::ProbeResult;
 use super::phase::{Phase, StartCause};
@@ -145,6 +145,7 @@ fn timer_step(record: &ContainerRecord, timer: Timer, now: Timestamp) -> Result<
                     .news(News::KillFailed {
                         message: "tried to kill container, but did not receive an exit event"
                             .to_owned(),
+                        kind: ErrorKind::Internal,
                     })
                     .durability(Durability::Soon)
                     .done();

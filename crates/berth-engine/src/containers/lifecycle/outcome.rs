@@ -80,9 +80,10 @@ pub(super) fn apply(
             .news(News::Killed { signal: *signal })
             .durability(Durability::Earlier)
             .done(),
-        (Outcome::SignalFailed { message, .. }, phase) if phase.is_running() => draft
+        (Outcome::SignalFailed { message, kind, .. }, phase) if phase.is_running() => draft
             .news(News::KillFailed {
                 message: message.clone(),
+                kind: *kind,
             })
             .durability(Durability::Soon)
             .done(),
@@ -98,9 +99,10 @@ pub(super) fn apply(
             }
             draft.durability(Durability::Earlier).done()
         }
-        (Outcome::FreezeFailed { message }, _) => {
+        (Outcome::FreezeFailed { message, kind }, _) => {
             let mut draft = draft.news(News::PauseFailed {
                 message: message.clone(),
+                kind: *kind,
             });
             draft.record.last.held_still = false;
             draft.durability(Durability::Soon).done()
@@ -118,9 +120,10 @@ pub(super) fn apply(
             .news(News::Unpaused)
             .durability(Durability::Soon)
             .done(),
-        (Outcome::ThawFailed { message }, _) => draft
+        (Outcome::ThawFailed { message, kind }, _) => draft
             .news(News::UnpauseFailed {
                 message: message.clone(),
+                kind: *kind,
             })
             .durability(Durability::Soon)
             .done(),
@@ -131,9 +134,10 @@ pub(super) fn apply(
             }
             draft.done()
         }
-        (Outcome::LimitsFailed { message }, _) if record.pending_resources.is_some() => {
+        (Outcome::LimitsFailed { message, kind }, _) if record.pending_resources.is_some() => {
             let mut draft = draft.news(News::UpdateFailed {
                 message: message.clone(),
+                kind: *kind,
             });
             draft.record.pending_resources = None;
             draft.done()

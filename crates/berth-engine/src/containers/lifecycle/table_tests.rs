@@ -115,6 +115,7 @@ pub(crate) fn events() -> Vec<(&'static str, Event)> {
         (
             "signal failed",
             outcome(Outcome::SignalFailed {
+                kind: ErrorKind::Internal,
                 signal: Signal::TERM,
                 message: message(),
             }),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth_net::dns::hosts;
 
-use super::{Monitors, of_monitor};
+use super::{Monitors, gone, of_run};
 use crate::containers::launcher::LaunchError;
 use crate::containers::lifecycle::NetworkChange;
 use crate::containers::record::ContainerRecord;
@@ -23,11 +23,14 @@ impl Monitors {
         let networks = &self.core.networks;
         let config = self.core.host.config();
         let pid = record.phase.pid().unwrap_or(0);
+        let of = record.id.clone();
         let namespace = self
             .block(move |_| {
                 let path = std::path::PathBuf::from(format!("/proc/{pid}/ns/net"));
-                berth_sys::namespace::open(&path)
-                    .map_err(|e| failed("open the container's network", e.kind(), &e))
+                berth_sys::namespace::open(&path).map_err(|e| match e.is_not_found() {
+                    true => gone(&of),
+                    false => failed("open the container's network", e.kind(), &e),
+                })
             })
             .await?;
         let before = networks.run(&record.id);
@@ -87,7 +90,7 @@ impl Monitors {
         self.handle(&record.id)?
             .change_network(told, resolver, sockets)
             .await
-            .map_err(|e| of_monitor("tell the monitor of networks", &e))?;
+            .map_err(|e| of_run(&record.id, "tell the monitor of networks", &e))?;
         let (record, after) = (record.clone(), Arc::clone(&run));
         self.block(move |core| {
             core.keep_network(&record.id, &after)?;

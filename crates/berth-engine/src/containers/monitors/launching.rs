@@ -158,7 +158,7 @@ impl Monitors {
             asked.linked = linked.iter().map(|l| l.container.clone()).collect();
         }
         let reservation = match asked {
-            Some(asked) => Some(networks.reserve(&record.id, asked)?),
+            Some(asked) => Some(networks.reserve(&record.id, asked).await?),
             None => None,
         };
         let endpoints = reservation

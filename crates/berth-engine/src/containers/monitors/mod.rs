@@ -66,12 +66,11 @@ fn of_monitor(attempt: &str, error: &MonitorError) -> LaunchError {
     }
 }
 
-/// As [`of_monitor`], where a monitor that has gone means that the container's run was over before the request came: its
-/// exit is on the way.
+/// As [`of_monitor`], for what only a container that runs can do.
 fn of_run(id: &ContainerId, attempt: &str, error: &MonitorError) -> LaunchError {
-    match error {
-        MonitorError::Gone { .. } => gone(id),
-        error => of_monitor(attempt, error),
+    match error.is_over() {
+        true => gone(id),
+        false => of_monitor(attempt, error),
     }
 }
 
@@ -243,7 +242,7 @@ impl Launcher for Monitors {
             match handle.kill(signal).await {
                 Ok(()) => Ok(()),
                 // It ended meanwhile, which is what a signal mostly wants; its exit is on the way.
-                Err(MonitorError::Gone { .. }) => Ok(()),
+                Err(error) if error.is_over() => Ok(()),
                 Err(error) => Err(of_monitor(
                     &format!("send {signal} to container {id}"),
                     &error,
@@ -282,13 +281,12 @@ impl Launcher for Monitors {
             let handle = self.handle(&record.id)?;
             let numbers = surroundings::block_devices(resources)?;
             let limits = oci::limits(resources, &numbers)?;
-            handle.update(limits).await.map_err(|e| {
-                of_run(
-                    &record.id,
-                    &format!("cannot update container {}", record.id),
-                    &e,
-                )
-            })
+            match handle.update(limits).await {
+                // It ended meanwhile; the next run begins with them.
+                Err(error) if error.is_over() => Ok(Vec::new()),
+                updated => updated
+                    .map_err(|e| of_monitor(&format!("cannot update container {}", record.id), &e)),
+            }
         }
         .boxed()
     }
