@@ -58,6 +58,10 @@ pub const KILL_WAIT: Duration = Duration::from_secs(10);
 pub const MONITOR_GOES: Duration = Duration::from_millis(100);
 /// How long whoever wants what a run that is over still has in networks waits for it.
 pub const NETWORKS_LEFT: Duration = Duration::from_secs(10);
+/// How long the lock of a daemon that was killed may live on in a program that was about to be executed.
+pub const LOCK_LEFT: Duration = Duration::from_secs(10);
+/// How often it is looked for meanwhile.
+pub const LOCK_LOOK: Duration = Duration::from_millis(10);
 /// How long the end of a process that was found to be gone may take to be told by its monitor.
 pub const END_KNOWN: Duration = Duration::from_secs(10);
 /// First pause before a restart.

@@ -63,6 +63,15 @@ pub struct LaunchRequest {
 }
 
 impl LaunchRequest {
+    /// As [`load`](Self::load); `None` when the file is not whole: whoever wrote it died before a monitor was told of it.
+    pub(crate) fn load_whole(directory: &Path) -> Result<Option<Self>, MonitorError> {
+        match Self::load(directory) {
+            Ok(request) => Ok(Some(request)),
+            Err(MonitorError::Document { source, .. }) if source.is_eof() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads the request in `directory`.
     pub(crate) fn load(directory: &Path) -> Result<Self, MonitorError> {
         let path = directory.join(LAUNCH_FILE);

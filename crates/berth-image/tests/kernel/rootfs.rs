@@ -93,6 +93,34 @@ fn a_container_changes_its_own_copy_only() {
 }
 
 #[test]
+fn who_prepares_one_at_the_same_moment_gets_the_same_directory() {
+    use std::os::unix::fs::MetadataExt;
+    let (home, image) = home();
+    for round in 0..50 {
+        let id = ContainerId::from_random([round; 32]);
+        let barrier = std::sync::Barrier::new(4);
+        let seen: Vec<(u64, u32, u32)> = std::thread::scope(|scope| {
+            let first: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        let overlay = home.store.prepare_rootfs(&id, &image.id()).unwrap();
+                        // It has the attributes of the image's root from the moment it is there.
+                        let upper = std::fs::metadata(overlay.upper.unwrap()).unwrap();
+                        (upper.ino(), upper.mode() & 0o7777, upper.uid())
+                    })
+                })
+                .collect();
+            first.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert!(
+            seen.iter().all(|upper| *upper == (seen[0].0, 0o751, 5)),
+            "{seen:?}"
+        );
+    }
+}
+
+#[test]
 fn files_are_read_with_the_image_as_root_and_bounded() {
     let (home, image) = home();
     let overlay = home.store.image_rootfs(&image.id()).unwrap();

@@ -10,14 +10,14 @@ use crate::launch::{LaunchRequest, SOCKET_FILE};
 use crate::record::{ExitRecord, read_exit_record};
 
 /// Ends what is left of a container whose monitor is gone, and returns its exit record: the one the monitor left, or
-/// a new one that says how it was. Kills the container's processes and removes the runtime's state and the control groups.
+/// a new one that says how it was; `None` when there never was a monitor. Kills the container's processes and removes the runtime's state and the control groups.
 ///
 /// Blocks. For a daemon that finds a container recorded as running and no monitor
 /// ([`crate::connect`] gave `None`).
 ///
 /// # Errors
 /// [`MonitorError::State`] when the monitor lives; what cannot be read or removed.
-pub fn salvage(directory: &Path) -> Result<ExitRecord, MonitorError> {
+pub fn salvage(directory: &Path) -> Result<Option<ExitRecord>, MonitorError> {
     if is_locked(directory) {
         return Err(MonitorError::State(format!(
             "the monitor of {} lives",
@@ -25,11 +25,13 @@ pub fn salvage(directory: &Path) -> Result<ExitRecord, MonitorError> {
         )));
     }
     let written = read_exit_record(directory)?;
-    let request = LaunchRequest::load(directory)?;
+    let Some(request) = LaunchRequest::load_whole(directory)? else {
+        return Ok(written);
+    };
     let left = Backend::clear(&request);
     let _ = berth_sys::fs::remove_file(&directory.join(SOCKET_FILE));
-    if let Some(record) = written {
-        return Ok(record);
+    if written.is_some() {
+        return Ok(written);
     }
     let mut message = "the container's monitor was killed, and the container with it".to_owned();
     if let Some(left) = left {
@@ -53,5 +55,5 @@ pub fn salvage(directory: &Path) -> Result<ExitRecord, MonitorError> {
         execs: std::collections::BTreeMap::new(),
     };
     record.write(directory)?;
-    Ok(record)
+    Ok(Some(record))
 }

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use crate::stage::{ALL, Stage, event, read_all, split, until};
 
 crate::tests!("lifetime": outlives_its_daemon, start_by_the_next_daemon, kill_by_the_next_daemon, ends_with_nobody_there,
-    connects_again_and_again, a_monitor_that_was_killed, signals_do_not_end_it, a_daemon_that_ignores_ended_children, no_monitor);
+    connects_again_and_again, a_monitor_that_was_killed, a_launch_that_was_cut_off, signals_do_not_end_it, a_daemon_that_ignores_ended_children, no_monitor);
 
 /// `kernel daemon REQUEST [start]`: launches, says `ready` in a file, and waits to be killed.
 pub(crate) fn daemon(arguments: &[OsString]) -> ExitCode {
@@ -105,7 +105,7 @@ async fn ends_with_nobody_there() {
     assert!(connect(stage.bundle()).await.unwrap().is_none());
     assert_eq!(stage.log().0, "last words\n");
     assert!(stage.groups().is_empty());
-    assert_eq!(salvage(stage.bundle()).unwrap(), record);
+    assert_eq!(salvage(stage.bundle()).unwrap(), Some(record));
 }
 
 async fn connects_again_and_again() {
@@ -151,6 +151,7 @@ async fn a_monitor_that_was_killed() {
     let record = tokio::task::spawn_blocking(move || salvage(&bundle))
         .await
         .unwrap()
+        .unwrap()
         .unwrap();
     assert_eq!(record.exit_code, 137);
     assert!(record.error.unwrap().message.contains("monitor was killed"));
@@ -159,6 +160,22 @@ async fn a_monitor_that_was_killed() {
     let again = stage.launch().await;
     again.kill(Signal::KILL).await.unwrap();
     stage.over(&again).await;
+}
+
+async fn a_launch_that_was_cut_off() {
+    let stage = Stage::command(&["sh", "-c", "exit 4"]);
+    for written in ["", "{\"id\":\"x"] {
+        let path = stage.bundle().join(berth_monitor::LAUNCH_FILE);
+        std::fs::write(&path, written).unwrap();
+        assert!(connect(stage.bundle()).await.unwrap().is_none());
+        assert_eq!(salvage(stage.bundle()).unwrap(), None, "{written:?}");
+    }
+    // And the directory can be used.
+    let handle = stage.launch().await;
+    handle.start().await.unwrap();
+    stage.over(&handle).await;
+    let record = read_exit_record(stage.bundle()).unwrap().unwrap();
+    assert_eq!(record.exit_code, 4);
 }
 
 async fn signals_do_not_end_it() {

@@ -1,8 +1,9 @@
 //! Daemons and containers are kept apart.
 
-use std::fs;
+use std::path::Path;
+use std::{fs, thread};
 
-use berth_testkit::{Daemon, Engine, Settings, process};
+use berth_testkit::{Daemon, Engine, Settings, process, wait};
 
 #[test]
 fn daemons_side_by_side_do_not_touch_each_other() {
@@ -43,6 +44,38 @@ fn two_daemons_cannot_share_a_data_root() {
         "{other}"
     );
     daemon.berth("run --rm --network none busybox true").ok();
+}
+
+/// Whether another process than this one has a file open.
+fn is_open_elsewhere(path: &Path) -> bool {
+    let own = std::process::id().to_string();
+    let processes = fs::read_dir("/proc").expect("processes");
+    processes
+        .flatten()
+        .filter(|process| process.file_name().to_str() != Some(&own))
+        .filter_map(|process| fs::read_dir(process.path().join("fd")).ok())
+        .flat_map(|files| files.flatten())
+        .any(|file| fs::read_link(file.path()).is_ok_and(|target| target == path))
+}
+
+#[test]
+fn the_lock_of_a_killed_daemon_is_waited_for() {
+    let mut daemon = Daemon::start();
+    daemon.kill();
+    // As a program has it that was about to be executed when its daemon was killed.
+    let path = daemon.data_root().join("lock");
+    let lock = fs::File::open(&path).expect("the lock");
+    lock.try_lock().expect("nobody has it");
+    thread::scope(|scope| {
+        let next = scope.spawn(|| daemon.launch());
+        wait::until("the next daemon looks at the lock", || {
+            next.is_finished() || is_open_elsewhere(&path)
+        });
+        assert!(!next.is_finished(), "it started beside the other");
+        drop(lock);
+    });
+    daemon.berth("run --rm --network none busybox true").ok();
+    daemon.assert_clean();
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(super) fn translate(handle: &MonitorHandle) -> mpsc::Receiver<RunFact> {
         handle.gone().await;
         let found = tokio::task::spawn_blocking(move || berth_monitor::salvage(&directory)).await;
         let fact = match found {
-            Ok(Ok(record)) => Fact::Exited(exit_fact(&record)),
+            Ok(Ok(Some(record))) => Fact::Exited(exit_fact(&record)),
             _ => Fact::MonitorLost,
         };
         let _ = sender.send(RunFact::Life(fact)).await;

@@ -513,7 +513,6 @@ impl Monitors {
                     return Ok(None);
                 }
                 berth_monitor::salvage(&directory)
-                    .map(Some)
                     .map_err(|e| of_monitor("end what is left of a run", &e))
             })
             .await;
