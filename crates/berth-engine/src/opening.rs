@@ -5,7 +5,6 @@ use std::sync::Arc;
 use berth_image::{ImageStore, RegistrySettings, Settings};
 use berth_types::ContainerId;
 use futures_util::StreamExt as _;
-use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::containers::Containers;
@@ -259,10 +258,7 @@ async fn recover(
     }
     futures_util::stream::iter(&handles)
         .for_each_concurrent(limits::RECOVERIES_AT_ONCE, |handle| async move {
-            let (reply, done) = oneshot::channel();
-            if handle.asks.send(Ask::Recover(reply)).await.is_ok() {
-                let _ = done.await;
-            }
+            let _ = handle.ask(Ask::Recover).await;
         })
         .await;
     Ok(handles)

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_types::ContainerId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clients::PendingClients;
 use super::owner::{Ask, Message};
@@ -31,10 +31,32 @@ impl ContainerHandle {
         &self.id
     }
 
+    /// Asks its owner, by what `ask` makes of the way to answer. `None` when the owner has ended, and the container with it.
+    pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        answered(self.asks.reserve().await.ok()?, ask, &self.asks).await
+    }
+
     /// The present snapshot.
     #[must_use]
     pub fn view(&self) -> Arc<ContainerView> {
         Arc::clone(&self.view.borrow())
+    }
+}
+
+/// Sends what is asked and waits for the answer. What is sent in the moment in which the owner ends may stay in the queue,
+/// unseen, for as long as there are senders (tokio empties it once, when the receiver goes): so its end is waited for too.
+async fn answered<T>(
+    place: mpsc::Permit<'_, Ask>,
+    ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
+    asks: &mpsc::Sender<Ask>,
+) -> Option<T> {
+    let (reply, mut answer) = oneshot::channel();
+    place.send(ask(reply));
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer.ok(),
+        // What it could answer it had answered before.
+        () = asks.closed() => answer.try_recv().ok(),
     }
 }
 
@@ -237,5 +259,35 @@ impl Index {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_as_the_owner_ends_is_told() {
+        let (asks, owner) = mpsc::channel(1);
+        let place = asks.reserve().await.unwrap();
+        drop(owner);
+        let limit = std::time::Duration::from_secs(10);
+        let answer = tokio::time::timeout(limit, answered::<()>(place, Ask::Recover, &asks));
+        assert_eq!(answer.await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn an_answer_given_at_the_end_counts() {
+        let (asks, mut owner) = mpsc::channel(1);
+        let place = asks.reserve().await.unwrap();
+        let asking = answered(place, Ask::Recover, &asks);
+        let ending = async {
+            let Some(Ask::Recover(reply)) = owner.recv().await else {
+                panic!("nothing was asked");
+            };
+            reply.send(()).unwrap();
+            drop(owner);
+        };
+        assert_eq!(tokio::join!(asking, ending).0, Some(()));
     }
 }

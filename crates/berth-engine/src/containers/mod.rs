@@ -133,14 +133,13 @@ impl Containers {
 
     /// Asks a container's owner and waits for the answer.
     async fn ask(&self, handle: &ContainerHandle, request: Request) -> Result<(), EngineError> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || EngineError::NotFound(format!("No such container: {}", handle.id));
-        handle
-            .asks
-            .send(Ask::Request(request, reply))
-            .await
-            .map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        let answer = handle.ask(|reply| Ask::Request(request, reply)).await;
+        answer.unwrap_or_else(|| {
+            Err(EngineError::NotFound(format!(
+                "No such container: {}",
+                handle.id
+            )))
+        })
     }
 
     /// Makes a container. Durable when it answers, unless it removes itself.
@@ -377,14 +376,9 @@ impl Containers {
         condition: WaitCondition,
     ) -> Result<Waiting, EngineError> {
         let handle = self.find(reference)?;
-        let (reply, registered) = oneshot::channel();
-        let gone = || EngineError::NotFound(format!("No such container: {reference}"));
-        handle
-            .asks
-            .send(Ask::Wait(condition, reply))
-            .await
-            .map_err(|_| gone())?;
-        let outcome = registered.await.map_err(|_| gone())?;
+        let registered = handle.ask(|reply| Ask::Wait(condition, reply)).await;
+        let outcome = registered
+            .ok_or_else(|| EngineError::NotFound(format!("No such container: {reference}")))?;
         Ok(Waiting { handle, outcome })
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Process {
     pub(crate) paused: bool,
     pub(crate) started: bool,
     pub(crate) ended: Option<ExitFact>,
+    /// What it ends with once it is thawed.
+    deadly: Option<i32>,
     listener: Option<mpsc::Sender<RunFact>>,
 }
 
@@ -168,7 +170,17 @@ impl Launcher for Simulated {
             // SIGKILL always, SIGTERM mostly ends it; nothing else does.
             if signal == Signal::KILL || (signal == Signal::TERM && !self.roll().is_multiple_of(4))
             {
-                self.end(id, 128 + signal.number());
+                let code = 128 + signal.number();
+                let is_frozen = match self.world().runs.get_mut(id) {
+                    Some(process) if process.paused => {
+                        process.deadly = Some(code);
+                        true
+                    }
+                    _ => false,
+                };
+                if !is_frozen {
+                    self.end(id, code);
+                }
             }
             Ok(())
         }
@@ -193,8 +205,15 @@ impl Launcher for Simulated {
     fn thaw<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), LaunchError>> {
         async move {
             self.pause().await;
-            if let Some(process) = self.world().runs.get_mut(id) {
-                process.paused = false;
+            let deadly = match self.world().runs.get_mut(id) {
+                Some(process) => {
+                    process.paused = false;
+                    process.deadly.take()
+                }
+                None => None,
+            };
+            if let Some(code) = deadly {
+                self.end(id, code);
             }
             Ok(())
         }

@@ -1,6 +1,6 @@
 //! What an effect came to, and what follows it.
 
-use berth_types::Timestamp;
+use berth_types::{ErrorKind, Timestamp};
 
 use super::{Draft, Durability, Effect, NetworkChange, News, Outcome, Refusal, Step};
 use crate::containers::health::HealthStatus;
@@ -98,6 +98,15 @@ pub(super) fn apply(
                 health.status = HealthStatus::Unhealthy;
             }
             draft.durability(Durability::Earlier).done()
+        }
+        // Asked to end meanwhile, which what is frozen does not.
+        (Outcome::Frozen, Phase::Stopping { pid: Some(_), .. }) => {
+            let mut draft = draft.effect(Effect::Thaw).news(News::PauseFailed {
+                message: format!("container {} is being stopped", record.id),
+                kind: ErrorKind::Conflict,
+            });
+            draft.record.last.held_still = false;
+            draft.durability(Durability::Soon).done()
         }
         (Outcome::FreezeFailed { message, kind }, _) => {
             let mut draft = draft.news(News::PauseFailed {
