@@ -198,12 +198,13 @@ pub(crate) fn mistakes_are_told(on: &Subject) {
 }
 
 /// Makes a container by the API, without the time that a client takes.
-fn create(daemon: &Daemon, name: &str, command: &[&str], host: &Value) -> String {
+fn create(daemon: &Daemon, name: &str, command: &[&str], host: &Value, networks: &Value) -> String {
     let body = json!({
         "Image": "busybox",
         "Cmd": command,
         "ExposedPorts": {"80/tcp": {}},
         "HostConfig": host,
+        "NetworkingConfig": networks,
     });
     let target = format!("/containers/create?name={name}");
     let made = daemon.api("POST", &target, Some(&body)).expect(201).json();
@@ -252,13 +253,25 @@ pub(crate) fn what_a_run_had_is_free_when_its_end_is_told(on: &Subject) {
         // The port of a container that has removed itself.
         for number in 0..3 {
             let name = format!("short{round}-{number}");
-            let id = create(daemon, &name, &["true"], &port("bridge", true));
+            let id = create(daemon, &name, &["true"], &port("bridge", true), &json!({}));
             run_to_removal(daemon, &id, "the port of one that has removed itself");
         }
         // The port of one that was stopped, and of one that was killed.
         for end in ["stop?t=0", "kill"] {
-            let first = create(daemon, "first", &["sleep", "1000"], &port("bridge", false));
-            let second = create(daemon, "second", &["sleep", "1000"], &port("bridge", false));
+            let first = create(
+                daemon,
+                "first",
+                &["sleep", "1000"],
+                &port("bridge", false),
+                &json!({}),
+            );
+            let second = create(
+                daemon,
+                "second",
+                &["sleep", "1000"],
+                &port("bridge", false),
+                &json!({}),
+            );
             done(
                 daemon,
                 "POST",
@@ -290,17 +303,7 @@ pub(crate) fn what_a_run_had_is_free_when_its_end_is_told(on: &Subject) {
         let at = json!({"EndpointsConfig": {"own": {"IPAMConfig": {"IPv4Address": "10.126.0.9"}}}});
         let ids: Vec<String> = ["first", "second"]
             .into_iter()
-            .map(|name| {
-                let body = json!({
-                    "Image": "busybox",
-                    "Cmd": ["sleep", "1000"],
-                    "HostConfig": host,
-                    "NetworkingConfig": at,
-                });
-                let target = format!("/containers/create?name={name}");
-                let made = daemon.api("POST", &target, Some(&body)).expect(201).json();
-                made["Id"].as_str().expect("an id").to_owned()
-            })
+            .map(|name| create(daemon, name, &["sleep", "1000"], &host, &at))
             .collect();
         for id in &ids {
             done(
@@ -340,7 +343,7 @@ pub(crate) fn what_a_run_had_is_free_when_its_end_is_told(on: &Subject) {
             .api("POST", "/networks/create", Some(&subnet))
             .expect(201);
         let own = json!({"NetworkMode": "own", "AutoRemove": true});
-        let id = create(daemon, "only", &["true"], &own);
+        let id = create(daemon, "only", &["true"], &own, &json!({}));
         run_to_removal(daemon, &id, "start");
         done(
             daemon,
