@@ -12,10 +12,7 @@ use berth_image::why::Why;
 use crate::support::{Head, Home, Layer, Made, Tar};
 
 /// The packages that are built for this.
-const SPECIFICATION: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/kernel/databases/little.spec"
-);
+const SPECIFICATION: &str = include_str!("databases/little.spec");
 
 /// A database of rpm's own form, which Debian's rpm does not write. It was made by an rpm 4.18 that was configured with
 /// `--enable-ndb`, of the packages of `little.spec`:
@@ -117,10 +114,14 @@ impl Rpm {
     /// Builds the packages; their files by the name of the package.
     fn build(&self) -> Vec<PathBuf> {
         let top = self.work.path().join("top");
+        // The tests also run where their sources are not.
+        let specification = self.work.path().join("little.spec");
+        std::fs::write(&specification, SPECIFICATION).unwrap();
         run(Command::new("rpmbuild")
             .args(["-bb", "--quiet", "--define"])
             .arg(format!("_topdir {}", top.display()))
-            .args(["--define", "debug_package %{nil}", SPECIFICATION]));
+            .args(["--define", "debug_package %{nil}"])
+            .arg(&specification));
         let mut built = Vec::new();
         for directory in std::fs::read_dir(top.join("RPMS")).unwrap() {
             for file in std::fs::read_dir(directory.unwrap().path()).unwrap() {
