@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -209,7 +210,10 @@ fn debian_with(work: &Path, packages: &[&str]) -> Result<Vec<u8>> {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    /// Other tests of this process may be making the same.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let fresh = path.with_extension(format!("{}-{number}.new", std::process::id()));
     fs::write(&fresh, bytes).with_context(|| format!("write {}", fresh.display()))?;
     fs::rename(&fresh, path).with_context(|| format!("put {} in place", path.display()))
 }

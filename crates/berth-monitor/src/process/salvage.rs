@@ -10,7 +10,8 @@ use crate::launch::{LaunchRequest, SOCKET_FILE};
 use crate::record::{ExitRecord, read_exit_record};
 
 /// Ends what is left of a container whose monitor is gone, and returns its exit record: the one the monitor left, or
-/// a new one that says how it was; `None` when there never was a monitor. Kills the container's processes and removes the runtime's state and the control groups.
+/// a new one that says how it was; `None` when there never was a monitor. Kills the container's processes and removes
+/// the runtime's state and the control groups.
 ///
 /// Blocks. For a daemon that finds a container recorded as running and no monitor
 /// ([`crate::connect`] gave `None`).

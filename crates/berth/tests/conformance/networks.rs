@@ -217,6 +217,13 @@ fn done(daemon: &Daemon, method: &str, target: &str, what: &str) {
     assert_eq!(answer.status, 204, "{what}: {}", answer.text());
 }
 
+fn remove(daemon: &Daemon, ids: &[String]) {
+    for id in ids {
+        let target = format!("/containers/{id}?force=1");
+        done(daemon, "DELETE", &target, "remove");
+    }
+}
+
 /// Runs a container that removes itself, from its start to the moment its removal is told.
 fn run_to_removal(daemon: &Daemon, id: &str, what: &str) {
     let mut waiting = BufReader::new(daemon.connect().expect("a connection"));
@@ -286,14 +293,7 @@ pub(crate) fn what_a_run_had_is_free_when_its_end_is_told(on: &Subject) {
                 &format!("/containers/{second}/start"),
                 &what,
             );
-            for id in [&first, &second] {
-                done(
-                    daemon,
-                    "DELETE",
-                    &format!("/containers/{id}?force=1"),
-                    "remove",
-                );
-            }
+            remove(daemon, &[first, second]);
         }
         // Its address, and its place in a network.
         daemon
@@ -331,14 +331,7 @@ pub(crate) fn what_a_run_had_is_free_when_its_end_is_told(on: &Subject) {
             "/networks/own",
             "a network whose only members were stopped",
         );
-        for id in &ids {
-            done(
-                daemon,
-                "DELETE",
-                &format!("/containers/{id}?force=1"),
-                "remove",
-            );
-        }
+        remove(daemon, &ids);
         daemon
             .api("POST", "/networks/create", Some(&subnet))
             .expect(201);
